@@ -1,4 +1,4 @@
-"""Where the shipped data lies: `configs` and `models` are beside the rooms in a checkout, and inside the wheel when installed."""
+"""Where shipped data lies: `configs` and `models` stand beside the rooms in a checkout and inside them when installed."""
 
 from pathlib import Path
 from typing import Literal

@@ -13,7 +13,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import ipaddress
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +70,8 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Iterator[Path]:
+def real_data() -> Path:
     """The folder of real development data; a test that asks for it is skipped where `DOPAINT_DATA` names none."""
     if not _DATA or not Path(_DATA).is_dir():
         pytest.skip("needs the development data: set DOPAINT_DATA to its folder")
-    yield Path(_DATA).resolve()
+    return Path(_DATA).resolve()

@@ -1,0 +1,62 @@
+# dopaint. `make` alone lists the verbs.
+# Variables: PYTHON (3.11 to 3.14), JOBS (test processes), PIP_ARGS (passed to pip install, e.g. a local folder of wheels), PYTEST_ARGS.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install test check format demo bench train clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# Shared libraries that wheels expect of the system, as library:Debian package (RDKit's drawing).
+SYSTEM_LIBS := libexpat.so.1:libexpat1 libX11.so.6:libx11-6 libXext.so.6:libxext6 libXrender.so.1:libxrender1
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS)
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null || { \
+	  echo "dopaint needs Python 3.11 to 3.14 with venv. On Debian 12: apt-get install -y python3.11 python3.11-venv"; exit 1; }
+	@missing=""; for lib in $(SYSTEM_LIBS); do /sbin/ldconfig -p 2>/dev/null | grep -q "$${lib%%:*} " || missing="$$missing $${lib##*:}"; done; \
+	if [ -n "$$missing" ]; then echo "system libraries are missing. On Debian 12: apt-get install -y$$missing"; exit 1; fi
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt service/version.py | $(BIN)/python
+	@echo "installing the packages of constraints.txt into $(VENV) (minutes the first time)"
+	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv-cp/.installed: $(wildcard profiling/engines/setup.py profiling/engines/*.txt) | $(VENV)/.installed
+	@echo "installing CellProfiler into .venv-cp, an environment of its own (a minute the first time)"
+	@$(BIN)/python -m profiling.engines.setup
+	@touch $@
+
+install: $(VENV)/.installed .venv-cp/.installed  ## make .venv and .venv-cp with everything in them; does nothing when they are up to date
+
+test: install  ## install, then the tests that take less than ten seconds each
+	$(PYTEST) -m "not slow"
+
+check: install  ## what CI runs: format, lint, types, import contracts, all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST)
+
+format: install  ## write the format and the safe lint fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: install  ## start the service, ask it about three molecules, print their mechanisms and the page's address
+	$(BIN)/dopaint demo
+
+bench: install  ## measure: the gate on the shipped model
+	$(BIN)/dopaint benchmark gate
+
+clean:  ## remove both environments and the caches; models and results stay
+	rm -rf $(VENV) .venv-cp .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
