@@ -1,4 +1,4 @@
-"""Where shipped data lies: `configs` and `models` stand beside the rooms in a checkout and inside them when installed."""
+"""Where `configs` and `models` lie: beside the rooms in a checkout, inside the package when installed."""
 
 from pathlib import Path
 from typing import Literal
