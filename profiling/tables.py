@@ -1,0 +1,83 @@
+"""Profiles in and out of files: parquet, CSV or TSV (gz too), AnnData.
+
+A file written here names its features in the parquet metadata, so reading never guesses. In a foreign file
+metadata are the columns that begin with `Metadata_` and, where the features are named by the reader, all others.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from profiling.profiles import META, InvalidProfiles, Profiles, with_prefix
+
+FEATURES_KEY = b"dopaint.features"
+READABLE = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+
+
+def split_table(table: pd.DataFrame, features: Sequence[str] | None = None) -> Profiles:
+    """A flat table -> Profiles, given which columns are features.
+
+    Without `features` they are the columns that do not begin with `Metadata_`; all must be numbers, else
+    `InvalidProfiles` names the columns. With `features` every other column becomes metadata under the prefix
+    `Metadata_`.
+    """
+    table = table.reset_index(drop=True)
+    if features is None:
+        features = [c for c in table.columns if not str(c).startswith(META)]
+        if wrong := [c for c in features if not pd.api.types.is_numeric_dtype(table[c])]:
+            raise InvalidProfiles(
+                f"columns {wrong[:5]} are not numbers and do not begin with {META!r}: rename them or name the features"
+            )
+    if missing := [c for c in features if c not in table.columns]:
+        raise InvalidProfiles(f"features: {len(missing)} columns are not in the table, first {missing[:5]}")
+    chosen = set(features)
+    meta = with_prefix(table[[c for c in table.columns if c not in chosen]])
+    return Profiles(meta, table[list(features)].to_numpy(dtype=np.float64), tuple(features))
+
+
+def read_profiles(path: str | Path, features: Sequence[str] | None = None) -> Profiles:
+    """A parquet, CSV or TSV file (gz too) -> Profiles. `features` as in `split_table`; a file of ours names its own."""
+    path = Path(path)
+    name = path.name.lower()
+    if not name.endswith(READABLE):
+        raise InvalidProfiles(f"path {path.name!r} has an unknown ending: expected one of {', '.join(READABLE)}")
+    if name.endswith(".parquet"):
+        table = pq.read_table(path)
+        stored = (table.schema.metadata or {}).get(FEATURES_KEY)
+        if features is None and stored is not None:
+            features = json.loads(stored)
+        return split_table(table.to_pandas(), features)
+    separator = "," if ".csv" in name else "\t"
+    return split_table(pd.read_csv(path, sep=separator, low_memory=False), features)
+
+
+def write_profiles(profiles: Profiles, path: str | Path) -> None:
+    """Profiles -> parquet, one column each for metadata and features; the features are named in the file's metadata."""
+    meta = pa.Table.from_pandas(profiles.meta, preserve_index=False)
+    columns = [*meta.columns, *(pa.array(profiles.values[:, i]) for i in range(len(profiles.names)))]
+    table = pa.Table.from_arrays(columns, names=[*meta.column_names, *profiles.names])
+    pq.write_table(table.replace_schema_metadata({FEATURES_KEY: json.dumps(profiles.names).encode()}), Path(path))
+
+
+def to_anndata(profiles: Profiles) -> Any:
+    """Profiles -> AnnData: `obs` is the metadata, `var_names` the features, `X` the values. Needs the package
+    anndata."""
+    import anndata  # type: ignore[import-untyped]
+
+    obs = profiles.meta.copy()
+    obs.index = pd.Index([str(i) for i in range(len(obs))])
+    return anndata.AnnData(X=profiles.values.copy(), obs=obs, var=pd.DataFrame(index=pd.Index(profiles.names)))
+
+
+def from_anndata(data: Any) -> Profiles:
+    """AnnData -> Profiles. Columns of `obs` get the prefix `Metadata_` where it is missing; a sparse `X` is made
+    dense."""
+    values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
+    meta = with_prefix(pd.DataFrame(data.obs)).reset_index(drop=True)
+    return Profiles(meta, values.astype(np.float64), tuple(str(n) for n in data.var_names))
