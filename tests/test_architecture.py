@@ -82,6 +82,16 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(tree_of(path)), f"{relative(path)} has no docstring"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_kernels_are_left_alone_by_the_type_checker(path: Path) -> None:
+    """numba cannot compile what the tests' import hook has wrapped; see CONTRIBUTING.md, "Array annotations"."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef):
+            names = [ast.unparse(item).split("(")[0].split(".")[-1] for item in node.decorator_list]
+            if {"njit", "jit", "vectorize", "guvectorize"} & set(names):
+                assert "no_type_check" in names, f"{relative(path)}:{node.lineno} put @no_type_check under @{names[0]}"
+
+
 def test_nothing_is_left_for_later() -> None:
     words = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|NotImplemented" + r"Error|x" + r"fail)\b")
     found = [

@@ -1,0 +1,64 @@
+"""README and the other pages say what is there: the tree, the verbs, the commands, the links."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def tree_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tree", ROOT / "docs" / "tree.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tree_matches_the_folders() -> None:
+    tree = tree_tool()
+    block = tree.block_of(README)
+    assert block == tree.render(ROOT, tree.parse(block)), "run: python docs/tree.py"
+    assert not [name for name, words in tree.parse(block).items() if not words], "say in a few words what it is"
+
+
+def test_tree_notices_a_new_and_a_lost_file(tmp_path: Path) -> None:
+    tree = tree_tool()
+    for room in tree.ROOMS:
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").write_text('"""A room."""\n', encoding="utf-8")
+    (tmp_path / "chem" / "new.py").write_text('"""Does one thing: well. And more."""\n', encoding="utf-8")
+    block = tree.render(tmp_path, {"chem/": "molecules", "chem/lost.py": "gone"})
+    assert tree.parse(block)["chem/new.py"] == "Does one thing: well"
+    assert tree.parse(block)["chem/"] == "molecules"
+    assert "lost" not in block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_name_only_verbs_that_exist(page: Path) -> None:
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = set(
+        re.findall(r"(?:^|`)make ([a-z]+)(?:`|\s*$|\s+#)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
+    assert named <= verbs
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_makefile_explains_every_verb() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    assert phony is not None
+    for verb in phony.group(1).split():
+        assert re.search(rf"^{verb}:[^#\n]*## \S", makefile, flags=re.MULTILINE), verb
