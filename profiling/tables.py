@@ -68,7 +68,7 @@ def write_profiles(profiles: Profiles, path: str | Path) -> None:
 def to_anndata(profiles: Profiles) -> Any:
     """Profiles -> AnnData: `obs` is the metadata, `var_names` the features, `X` the values. Needs the package
     anndata."""
-    import anndata  # type: ignore[import-untyped]
+    import anndata
 
     obs = profiles.meta.copy()
     obs.index = pd.Index([str(i) for i in range(len(obs))])
