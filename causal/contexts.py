@@ -37,8 +37,8 @@ class Condition:
     """A further context beside the place of the well (dose, time, cell line): its values and their p*."""
 
     name: str
-    values: tuple[float | str, ...]
-    weights: tuple[float, ...] = ()
+    values: tuple[float | int | str, ...]
+    weights: tuple[float | int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values or (self.weights and len(self.weights) != len(self.values)):

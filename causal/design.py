@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float, UInt64
 from scipy.stats import qmc
 
-from causal.contexts import CONTEXT_COLUMNS, Contexts
+from causal.contexts import CONTEXT_COLUMNS, Contexts, Distribution
 
 SCHEMES = ("iid", "stratified", "lhs", "sobol")
 DESIGN_COLUMNS = ("compound", "draw", *CONTEXT_COLUMNS, "seed")
@@ -74,7 +74,7 @@ def draw_contexts(
     contexts: Contexts,
     n: int,
     scheme: str = "iid",
-    distribution: str | pd.DataFrame = "valid",
+    distribution: str | pd.DataFrame | Distribution = "valid",
     seed: int = 0,
     *,
     observed: pd.DataFrame | None = None,
@@ -92,7 +92,7 @@ def draw_contexts(
         contexts: the valid contexts.
         n: number of draws, at least 1.
         scheme: one of `SCHEMES`.
-        distribution: name of p*(C), or a user's table.
+        distribution: name of p*(C), a user's table, or a `Distribution` made before.
         seed: determines contexts and noise seeds.
         observed: table for ``distribution="observed"``.
         groups: number of strata or of replicates; None: n // 2 up to 64 strata, 8 replicates or n // 2.
@@ -113,7 +113,7 @@ def draw_contexts(
         raise InvalidDesign(f"scheme: got {scheme!r}, expected one of {', '.join(SCHEMES)}")
     places = n // seeds_per_context
     group_count = _group_count(places, scheme, groups)
-    target = contexts.distribution(distribution, observed)
+    target = distribution if isinstance(distribution, Distribution) else contexts.distribution(distribution, observed)
     points = _points(places, target.dimensions, scheme, group_count, seed)
     draws = target.quantile(points)
     repeat = np.repeat(np.arange(places), seeds_per_context)
