@@ -9,8 +9,9 @@ import argparse
 import csv
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ class AutoencoderTraining:
     threads: int = 2
     log_every: int = 50
     save_minutes: float = 3.0
+
+
+def recipe(*parts: Any) -> str:
+    """The configuration as text, without what may change between an interruption and its resume (time, threads, log and save intervals)."""
+    free = ("max_minutes", "threads", "log_every", "save_minutes")
+    return repr([{name: value for name, value in asdict(part).items() if name not in free} for part in parts])
 
 
 def gradient_loss(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], scales: int) -> Float[Tensor, ""]:
@@ -153,7 +160,7 @@ def run(size: AutoencoderConfig, config: AutoencoderTraining, data: TrainingData
     vae.train()
     optimiser = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
     ema = Ema(vae, config.ema_decay)
-    checkpoint, described = out / "autoencoder.safetensors", repr((size, config))
+    checkpoint, described = out / "autoencoder.safetensors", recipe(size, config)
     step, seconds = 0, 0.0
     if checkpoint.is_file():
         progress = load_checkpoint(checkpoint, vae, ema, optimiser, described)
