@@ -11,6 +11,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Shared libraries that wheels expect of the system, as library:Debian package (RDKit's drawing).
 SYSTEM_LIBS := libexpat.so.1:libexpat1 libX11.so.6:libx11-6 libXext.so.6:libxext6 libXrender.so.1:libxrender1
 VENV := .venv
+CELLPROFILER := .venv-cellprofiler
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input $(PIP_ARGS)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
@@ -31,12 +32,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt service/version.py | $(BIN)/p
 	@$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.venv-cp/.installed: $(wildcard profiling/engines/setup.py profiling/engines/*.txt) | $(VENV)/.installed
-	@echo "installing CellProfiler into .venv-cp, an environment of its own (a minute the first time)"
-	@$(BIN)/python -m profiling.engines.setup
+# The mark is written by the setup itself, which leaves an environment of today's pins alone.
+$(CELLPROFILER)/dopaint-requirements.txt: configs/profiling/requirements-cellprofiler.txt | $(VENV)/.installed
+	@echo "installing CellProfiler into $(CELLPROFILER), an environment of its own (a minute the first time)"
+	@DOPAINT_CELLPROFILER_VENV=$(CURDIR)/$(CELLPROFILER) $(BIN)/python -m profiling.engines.setup
 	@touch $@
 
-install: $(VENV)/.installed .venv-cp/.installed  ## make .venv and .venv-cp with everything in them; does nothing when they are up to date
+install: $(VENV)/.installed $(CELLPROFILER)/dopaint-requirements.txt  ## make .venv and .venv-cellprofiler with everything in them; does nothing when they are up to date
 
 test: install  ## install, then the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"
@@ -59,4 +61,4 @@ bench: install  ## measure: the gate on the shipped model
 	$(BIN)/dopaint benchmark gate
 
 clean:  ## remove both environments and the caches; models and results stay
-	rm -rf $(VENV) .venv-cp .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(CELLPROFILER) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
