@@ -38,7 +38,7 @@ def _is_local(family: int, address: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes the user's `DOPAINT_*` variables away; a test that needs one sets it. Where CellProfiler is installed stays."""
+    """Takes the user's `DOPAINT_*` variables away, but where CellProfiler is; a test that needs one sets it."""
     for name in os.environ:
         if name.startswith("DOPAINT_") and name != "DOPAINT_CELLPROFILER_VENV":
             monkeypatch.delenv(name)
