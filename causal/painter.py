@@ -1,13 +1,13 @@
 """Paint one field of cells from per-cell states: the step state → picture of the simulator.
 
 Everything random comes in as arrays, so the same exogenous noise painted under two interventions gives a counterfactual
-twin. Kernels carry no type annotations on purpose: numba compiles them, and the test-time type checker leaves
-unannotated functions alone.
+twin. Kernels are compiled by numba, so the test-time type checker leaves them alone.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float
@@ -59,6 +59,7 @@ def noise_tiles(seed: int = 7) -> Float[np.ndarray, "4 tile tile"]:
 
 
 @njit(cache=True, fastmath=True)
+@no_type_check
 def place_cells(uniform, size, margin):
     """Best-candidate sampling: cell i depends on the cells before it only, so changing the count keeps the first ones."""
     n = uniform.shape[0]
@@ -83,6 +84,7 @@ def place_cells(uniform, size, margin):
 
 
 @njit(cache=True, fastmath=True)
+@no_type_check
 def paint_cells(xy, state, uniform, tiles, size, out):
     """Add cells to `out` [5, size, size]; `state` [n, 16]; `uniform` [n, 16] gives angle, phases and tile offsets."""
     n = xy.shape[0]
@@ -177,6 +179,7 @@ def paint_cells(xy, state, uniform, tiles, size, out):
 
 
 @njit(cache=True, fastmath=True)
+@no_type_check
 def expose(signal, taps, gain, background, vignette, centre, shot, read, normal, out):
     """Optics and camera: blur, vignette, gain, background, shot and read noise; `signal` and `out` are [5, h, w]."""
     channels, h, w = signal.shape
