@@ -114,7 +114,11 @@ class Denoiser(nn.Module):
         predicted: Tensor = self.head(pooled)
         return predicted
 
-    def forward(self, xt: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], conditions: Conditions) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b s"]]:
-        """Velocity, and the statistics that the head reads from the same pooled vector."""
+    def forward(
+        self, xt: Float[Tensor, "b c h w"] | None, t: Int[Tensor, " b"] | None, conditions: Conditions
+    ) -> tuple[Float[Tensor, "b c h w"] | None, Float[Tensor, "b s"]]:
+        """Velocity, and the statistics that the head reads from the same pooled vector; without xt and t the U-Net is not run."""
         tokens, pooled = self.condition(conditions)
+        if xt is None or t is None:
+            return None, self.head(pooled)
         return predict(self.unet, xt, t, tokens, pooled), self.head(pooled)
