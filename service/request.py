@@ -1,0 +1,50 @@
+"""What is asked of the pipeline, and what becomes of each molecule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.errors import InvalidRequest
+
+OK, INVALID, OUT_OF_DOMAIN, FAILED = "ok", "invalid", "out_of_domain", "failed"
+MAX_SMILES, MAX_DRAWS, MAX_SEED = 1000, 1000, 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked. Raises `InvalidRequest` for a bound that is passed."""
+
+    smiles: tuple[str, ...]
+    draws: int = 16
+    seed: int = 1
+    allow_simulated: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.smiles) <= MAX_SMILES:
+            raise InvalidRequest(f"smiles has {len(self.smiles)} entries: expected 1 to {MAX_SMILES}")
+        if not 1 <= self.draws <= MAX_DRAWS:
+            raise InvalidRequest(f"draws is {self.draws}: expected 1 to {MAX_DRAWS}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidRequest(f"seed is {self.seed}: expected 0 to {MAX_SEED}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one entry of the list: "ok", "invalid", "out_of_domain" or "failed".
+
+    `out_of_domain` has pictures and profile but no call. `folder` is the name of its result folder, `answer` the
+    content of its predictions.json.
+    """
+
+    index: int
+    input: str
+    outcome: str
+    reason: str = ""
+    sentence: str = ""
+    position: int | None = None
+    smiles: str = ""
+    inchikey: str = ""
+    changes: tuple[str, ...] = ()
+    folder: str = ""
+    answer: dict[str, Any] | None = None

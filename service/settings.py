@@ -1,0 +1,80 @@
+"""Settings of the service: a frozen dataclass; its data is TOML in `configs/service`, unknown keys are refused."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from service import resources
+
+
+class InvalidSettings(ValueError):
+    """A settings file with an unknown key, a wrong type or a value out of range."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service runs. Relative folders are taken from the folder in which the command is run."""
+
+    host: str = "127.0.0.1"  # loopback only: there is no authentication yet
+    port: int = 8711
+    model: str = "simulation-128"  # a folder, or a name below `models`
+    engine: str = "cellprofiler"
+    data: str = "runs/service"  # job store and results
+    engine_workers: int = 2  # measuring processes
+    engine_timeout_s: float = 60.0  # for one picture
+    max_waiting_jobs: int = 100
+    max_wait_s: float = 60.0  # longest `?wait=`
+    max_body_bytes: int = 4_000_000
+
+    def __post_init__(self) -> None:
+        for name, low, high in _BOUNDS:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InvalidSettings(f"settings.{name} is {value}: expected {low} to {high}")
+
+
+_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("port", 0, 65535),
+    ("engine_workers", 1, 256),
+    ("engine_timeout_s", 0.1, 86_400),
+    ("max_waiting_jobs", 1, 1_000_000),
+    ("max_wait_s", 0, 3600),
+    ("max_body_bytes", 1000, 10**9),
+)
+
+
+def load(path: str | Path | None = None, **changes: Any) -> Settings:
+    """Read `path` (default: the shipped `configs/service/service.toml`), then apply `changes` that are not None.
+
+    Raises `InvalidSettings` for a missing file, bad TOML, an unknown key, a wrong type or a value out of range.
+    """
+    file = resources.path("configs") / "service" / "service.toml" if path is None else Path(path)
+    try:
+        with file.open("rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as error:
+        raise InvalidSettings(
+            f"settings file {str(file)!r} cannot be read: {error.strerror}; give an existing TOML file"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings(f"settings file {str(file)!r} is not TOML: {error}") from error
+    return replace(from_table(table), **{name: value for name, value in changes.items() if value is not None})
+
+
+def from_table(table: dict[str, Any]) -> Settings:
+    """Settings from a flat table of values; unset keys keep their default."""
+    known = {one.name: type(one.default) for one in fields(Settings)}
+    if unknown := sorted(set(table) - set(known)):
+        raise InvalidSettings(f"unknown key {unknown[0]!r} in the settings: expected one of {', '.join(sorted(known))}")
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        wanted = known[name]
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not wanted:
+            raise InvalidSettings(f"settings.{name} is {value!r} ({type(value).__name__}): expected {wanted.__name__}")
+        values[name] = value
+    return Settings(**values)

@@ -1,0 +1,53 @@
+"""Predictions as a table for a terminal: the best mechanisms of each molecule with interval, chance, p and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from service.answer import COVERS, Answer
+from service.request import Outcome
+
+
+def table(outcomes: Sequence[Outcome], top: int = 3) -> Table:
+    """One block of rows a molecule: its `top` mechanisms, or why none is called."""
+    return answers_table([one.answer for one in outcomes if one.answer is not None], top)
+
+
+def answers_table(answers: Sequence[Answer], top: int = 3) -> Table:
+    """The same from predictions.json documents."""
+    evidence = sorted({answer["evidence"] for answer in answers})
+    shown = Table(
+        title=f"Predicted mechanisms (evidence: {', '.join(evidence)})",
+        caption=f"interval: 95 %, {COVERS}; {answers[0]['statement']}",
+    )
+    for name, justify in (
+        ("molecule", "left"),
+        ("mechanism", "left"),
+        ("score", "right"),
+        ("interval", "right"),
+        ("chance", "right"),
+        ("p", "right"),
+        ("closest reference compounds", "left"),
+    ):
+        shown.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for answer in answers:
+        compound = answer["compound"]
+        name = compound["name"] or compound["smiles"][:24]
+        seen = "seen" if answer["domain"]["seen_in_training"] else "not seen in training"
+        best = answer["moa"]["ranking"][:top]
+        if not best:
+            shown.add_row(f"{name}\n({seen})", answer["withheld"] or "no mechanism has a sub-profile", end_section=True)
+        for i, one in enumerate(best):
+            shown.add_row(f"{name} ({seen})" if i == 0 else "", *_cells(one), end_section=i == len(best) - 1)
+    return shown
+
+
+def _cells(one: dict[str, Any]) -> tuple[str, ...]:
+    chance = "" if one["chance"] is None else f"{one['chance']:+.2f}"
+    p = "" if one["p"] is None else f"{one['p']:.3f}"
+    interval = f"{one['low']:+.2f} to {one['high']:+.2f}" if one["low"] is not None else "draws do not tell"
+    names = ", ".join(compound["name"] for compound in one["compounds"])
+    return one["label"], f"{one['score']:+.2f}", interval, chance, p, names
