@@ -19,7 +19,7 @@ from causal.scm import (
     to_graphviz,
     to_mermaid,
 )
-from causal.structural import StructuralModel
+from causal.tabular import linear_gaussian
 
 
 def test_d_separation_equals_networkx_on_random_graphs():
@@ -120,15 +120,7 @@ def test_drawings_mark_what_is_unobserved():
 
 @pytest.fixture(scope="module")
 def linear():
-    graph = CausalGraph((("c", "t"), ("c", "y"), ("t", "y")), "t", "y")
-    return StructuralModel(
-        graph,
-        {
-            "c": lambda p, noise, n: noise.normal(size=n),
-            "t": lambda p, noise, n: 0.8 * p["c"] + noise.normal(size=n),
-            "y": lambda p, noise, n: 2.0 * p["t"] - 3.0 * p["c"] + noise.normal(size=n),
-        },
-    )
+    return linear_gaussian(c_to_t=0.8, c_to_y=-3.0, t_to_y=2.0)
 
 
 def test_do_changes_only_what_lies_after_it_and_twins_share_their_noise(linear):
