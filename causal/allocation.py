@@ -46,7 +46,8 @@ def allocate(
     batches = sorted(plates["batch"].unique())
     by_batch = {b: plates[plates["batch"] == b].reset_index(drop=True) for b in batches}
     favourite = {
-        moa: stream(config.seed, "favourite", moa).choice(len(batches), 3, replace=False) for moa in wells["moa"].unique()
+        moa: stream(config.seed, "favourite", moa).choice(len(batches), 3, replace=False)
+        for moa in wells["moa"].unique()
     }
     parts = []
     for compound, moa, n in zip(wells["compound"], wells["moa"], wells["wells"], strict=True):

@@ -34,7 +34,9 @@ def exposure_factor(rows: pd.DataFrame, log10_ec50: Float[np.ndarray, " n"]) -> 
     dose = _column(rows, "dose", 10.0).astype(float)
     hours = _column(rows, "hours", 48.0).astype(float)
     if not (np.isfinite(dose).all() and (dose > 0).all()):
-        raise UnknownExposure(f"dose: {dose.min()} µM given, a number above 0 expected; DMSO is the compound for no dose")
+        raise UnknownExposure(
+            f"dose: {dose.min()} µM given, a number above 0 expected; DMSO is the compound for no dose"
+        )
     if not (np.isfinite(hours).all() and (hours >= 0).all()):
         raise UnknownExposure(f"hours: {hours.min()} given, 0 or more expected")
     ec50 = 10.0**log10_ec50

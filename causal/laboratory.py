@@ -96,7 +96,9 @@ class Laboratory:
         key = ["source", "batch", "plate", "plate_format"]
         known = set(self.plates[key].itertuples(index=False, name=None))
         for got in set(rows[key].itertuples(index=False, name=None)) - known:
-            raise UnknownContext(f"context: {got} is not a (source, batch, plate, format) of this world; see its plates")
+            raise UnknownContext(
+                f"context: {got} is not a (source, batch, plate, format) of this world; see its plates"
+            )
         high = rows["plate_format"].map(ROWS).to_numpy()
         wide = rows["plate_format"].map(COLUMNS).to_numpy()
         bad = (rows["row"] < 0) | (rows["row"] >= high) | (rows["column"] < 0) | (rows["column"] >= wide)
@@ -142,7 +144,10 @@ class Laboratory:
         """Optics and camera of each row (the arrow C → O)."""
         source = [self._source[name] for name in rows["source"]]
         stain = np.stack(
-            [self._batch[b]["stain"] + self._plate[p]["stain"] for b, p in zip(rows["batch"], rows["plate"], strict=True)]
+            [
+                self._batch[b]["stain"] + self._plate[p]["stain"]
+                for b, p in zip(rows["batch"], rows["plate"], strict=True)
+            ]
         )
         lens = np.stack([s["optics"] for s in source])
         noise = np.stack([s["noise"] for s in source])

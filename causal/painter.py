@@ -162,13 +162,17 @@ def paint_cells(xy, state, uniform, tiles, size, out):
                 if v > out[1, y, x]:
                     out[1, y, x] = v
                 spot = max(0.0, coarse * 0.6 + mid * 0.6 - 0.5)
-                v = rna * (0.75 * inside * (1.0 - 0.35 * nuc) * max(0.2, 1.0 + 0.14 * fine) + nucleoli * nuc * min(spot, 2.2))
+                v = rna * (
+                    0.75 * inside * (1.0 - 0.35 * nuc) * max(0.2, 1.0 + 0.14 * fine) + nucleoli * nuc * min(spot, 2.2)
+                )
                 if v > out[2, y, x]:
                     out[2, y, x] = v
                 band = np.exp(-(((rc - 0.93) / 0.10) ** 2))
                 fibre = max(0.0, 0.55 + 0.45 * ridge)
                 golgi = np.exp(-(((p - 1.25 * na) / 3.2) ** 2) - ((q / 3.2) ** 2))
-                v = agp * (0.28 * inside + 1.35 * rim * band + 0.85 * (1.0 - rim) * inside * fibre + 0.55 * golgi * inside)
+                v = agp * (
+                    0.28 * inside + 1.35 * rim * band + 0.85 * (1.0 - rim) * inside * fibre + 0.55 * golgi * inside
+                )
                 if v > out[3, y, x]:
                     out[3, y, x] = v
                 net = max(0.0, 0.75 + 0.6 * ridge)

@@ -83,7 +83,8 @@ class World:
         """The cells of each row, from its seed: what is painted, before optics and camera."""
         base, effect, share = self.field_state(rows), self.effect(rows), self.responders(rows)
         return [
-            self._field(int(seed), base[i], effect[i], float(share[i])) for i, seed in enumerate(rows["seed"].to_numpy())
+            self._field(int(seed), base[i], effect[i], float(share[i]))
+            for i, seed in enumerate(rows["seed"].to_numpy())
         ]
 
     def _field(self, seed: int, base: np.ndarray, effect: np.ndarray, share: float) -> Field:
