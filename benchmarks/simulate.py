@@ -19,11 +19,11 @@ from collections.abc import Callable
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-import numba
-import numpy as np
+import numba  # noqa: E402
+import numpy as np  # noqa: E402
 
-from causal.allocation import allocate
-from service.library import library, world
+from causal.allocation import allocate  # noqa: E402
+from service.library import library, world  # noqa: E402
 
 
 def timed(what: Callable[[], object], repeats: int) -> float:

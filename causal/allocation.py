@@ -1,7 +1,7 @@
 """Who gets which well: the arrow C → T of the simulated world, from randomised to JUMP-like.
 
-The dial is the share of a compound's wells that are tied to it: to three home batches (shared by its mechanism more often
-than chance) and to two home positions on the plate. At 0 every well is drawn afresh, so T and C are independent.
+The dial is the share of a compound's wells that are tied to it: to three home batches (shared by its mechanism more
+often than chance) and to two home positions on the plate. At 0 every well is drawn afresh, so T and C are independent.
 """
 
 from __future__ import annotations

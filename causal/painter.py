@@ -49,9 +49,8 @@ TILE = 256  # side of a noise tile
 def noise_tiles(seed: int = 7) -> Float[np.ndarray, "4 tile tile"]:
     """Four periodic noise tiles (zero mean, unit variance): fine, middle, coarse and fibrous."""
     rng = np.random.default_rng(seed)
-    tiles = []
-    for sigma in (0.7, 1.5, 3.0):
-        tiles.append(ndimage.gaussian_filter(rng.standard_normal((TILE, TILE)), sigma, mode="wrap"))
+    white = [rng.standard_normal((TILE, TILE)) for _ in range(3)]
+    tiles = [ndimage.gaussian_filter(w, sigma, mode="wrap") for w, sigma in zip(white, (0.7, 1.5, 3.0), strict=True)]
     base = ndimage.gaussian_filter(rng.standard_normal((TILE, TILE)), 2.2, mode="wrap")
     tiles.append(-np.abs(base))  # ridges: the zero crossings of smooth noise
     out = np.stack([(t - t.mean()) / t.std() for t in tiles])
@@ -61,7 +60,7 @@ def noise_tiles(seed: int = 7) -> Float[np.ndarray, "4 tile tile"]:
 @njit(cache=True, fastmath=True)
 @no_type_check
 def place_cells(uniform, size, margin):
-    """Best-candidate sampling: cell i depends on the cells before it only, so changing the count keeps the first ones."""
+    """Best-candidate sampling: cell i depends on the cells before it only, so another count keeps the first ones."""
     n = uniform.shape[0]
     tries = uniform.shape[1] // 2
     span = size + 2.0 * margin

@@ -1,7 +1,7 @@
 """The world with known truth: a structural causal model that paints Cell Painting fields.
 
-C (source, batch, plate, well) → state of the cells and optics; T (compound, dose, time) → state; state, optics → picture.
-Every row of a design owns its exogenous noise (its seed), so two rows that differ in the compound alone are
+C (source, batch, plate, well) → state of the cells and optics; T (compound, dose, time) → state; both → picture. Every
+row of a design owns its exogenous noise (its seed), so two rows that differ in the compound alone are
 counterfactual twins. This is a simulation: nothing it says about a compound is evidence about the real one.
 """
 
@@ -53,7 +53,7 @@ class World:
         return self.laboratory.plates
 
     def effect(self, rows: pd.DataFrame) -> Float[np.ndarray, "n 16"]:
-        """Effect on a typical responding cell of each row: class and structure, scaled by context, dose, time and line."""
+        """Effect on a responding cell of each row: class and structure, scaled by context, dose, time and line."""
         index = self.compounds.rows(list(rows["compound"]))
         effect = np.where(index[:, None] < 0, 0.0, self.compounds.effect[index])
         ec50 = np.where(index < 0, 0.0, self.compounds.log10_ec50[index])

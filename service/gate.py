@@ -130,7 +130,8 @@ def effects(values: Float[np.ndarray, "n k"], pairs: pd.DataFrame) -> Float[np.n
 
     `values` and `pairs` go row by row. A pair without any usable draw is NaN.
     """
-    order = pairs.assign(position=np.arange(len(pairs))).pivot(index=["pair", "draw"], columns="end", values="position")
+    place = pairs.assign(position=np.arange(len(pairs))).set_index(["pair", "draw", "end"])["position"]
+    order = pd.DataFrame({end: place.xs(end, level="end") for end in (0, 1)})
     difference = values[order[1].to_numpy()] - values[order[0].to_numpy()]
     usable = np.isfinite(difference).all(1)
     pair = order.index.get_level_values("pair").to_numpy()

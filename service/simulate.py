@@ -79,10 +79,10 @@ def simulate(
     high = np.array([scale[s]["high"] for s in rows["source"]], np.float32)[:, :, None, None]
     beyond = 0
     for start in starts:
-        block = slice(start, start + CHUNK)
-        value = (raw[block].astype(np.float32) - low[block]) / (high[block] - low[block]) * 2.0 - 1.0
+        part = slice(start, start + CHUNK)
+        value = (raw[part].astype(np.float32) - low[part]) / (high[part] - low[part]) * 2.0 - 1.0
         beyond += int((np.abs(value) > 1.0).sum())
-        raw[block] = np.clip(value, -LIMIT, LIMIT)
+        raw[part] = np.clip(value, -LIMIT, LIMIT)
     raw.flush()
     (out / "pictures.part.npy").rename(out / "pictures.npy")
     rows.to_parquet(out / "rows.parquet")

@@ -1,4 +1,4 @@
-"""Counterfactual scores: the simulator is perfect against itself, and each axiom is broken by the generator that breaks it."""
+"""Counterfactual scores: the simulator is perfect against itself; each axiom has a generator that breaks it."""
 
 from __future__ import annotations
 

@@ -64,7 +64,8 @@ def test_pairs_differ_in_their_factor_alone() -> None:
         table = context_pairs(plates, drugs, factor, CONFIG)
         assert table["pair"].nunique() == 64
         a, b = (table[table["end"] == end].sort_values(["pair", "draw"]).reset_index(drop=True) for end in (0, 1))
-        assert (a["seed"] == b["seed"]).all() and (a["compound"] == b["compound"]).all()
+        assert (a["seed"] == b["seed"]).all()
+        assert (a["compound"] == b["compound"]).all()
         assert ((a["source"] != b["source"]) == (factor == "source")).all()
         assert ((a["batch"] == b["batch"]) == (factor == "well")).all()
         if factor == "well":
