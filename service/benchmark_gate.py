@@ -81,7 +81,7 @@ def run(
     config: GateConfig | None = None,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Paint and measure all pairs, score them, and write gate.json to `out` (a file) if given. Returns what it writes."""
+    """Paint, measure and score all pairs; write gate.json to `out` (a file) if given. Returns what it writes."""
     config = config or GateConfig()
     with load_room(model) as room:
         pairs = pairs_of(room.contexts.plates, config)

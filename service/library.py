@@ -56,7 +56,7 @@ def read_config(path: Path | None = None) -> SimulationConfig:
 
 @cache
 def library() -> pd.DataFrame:
-    """All simulated compounds but DMSO: compound, name, smiles, moa, second_moa, targets, kind (drug|recombined), split."""
+    """All simulated compounds but DMSO: compound, name, smiles, moa, second_moa, targets, kind, split."""
     folder = resources.path("configs") / "library"
     drugs = pd.read_csv(folder / "drugs.csv", keep_default_na=False).assign(kind="drug")
     drugs = drugs.rename(columns={"simulated_second_moa": "second_moa"})
