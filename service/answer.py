@@ -89,12 +89,7 @@ def document(
             },
             "sentence": standing.sentence,
         },
-        "support": {
-            "training_pictures": standing.training_pictures,
-            "training_sources": standing.training_sources,
-            "training_batches": standing.training_batches,
-            "sentence": _support(standing),
-        },
+        "support": {"sentence": _support(standing)},
         "draws": {
             "requested": request.draws,
             "compound_without_cells": _count(painted, "no_cells"),
@@ -113,12 +108,7 @@ def document(
 def _support(standing: Standing) -> str:
     if not standing.seen:
         return "No training picture shows this compound: its effect is extrapolated from its structure."
-    if standing.training_batches is None:
-        return "The compound is among the training compounds."
-    return (
-        f"Seen in {standing.training_pictures} training pictures from {standing.training_batches} batches of "
-        f"{standing.training_sources} sources; its effect in the other contexts is extrapolated."
-    )
+    return "The model was trained on pictures of this compound, in few of these contexts: the others are extrapolated."
 
 
 def _cell_count(effects: Effects) -> Answer | None:

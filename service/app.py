@@ -48,6 +48,7 @@ _POLL_S = 0.1
 
 JobId = Annotated[str, Path(min_length=1, max_length=64, description="from the Location header of the POST")]
 Index = Annotated[int, Path(ge=0, le=999, description="place of the molecule in the request, from 0")]
+Wait = Annotated[float, Query(ge=0, le=60, allow_inf_nan=False, description="seconds to wait for the finished answer")]
 Draw = Annotated[int, Path(ge=0, le=999, description="number of the draw, from 0")]
 Format = Annotated[Literal["json", "csv", "parquet"], Query()]
 
@@ -94,7 +95,7 @@ def _add_predictions(app: FastAPI, desk: Desk, settings: Settings) -> None:
     )
     async def create(
         body: schemas.PredictionRequest,
-        wait: Annotated[float, Query(ge=0, le=settings.max_wait_s, description="seconds")] = 0,
+        wait: Wait = 0,
     ) -> Response:
         """Queue a prediction of 1 to 1,000 molecules. With `wait`, the finished answer if it is done by then."""
         _known(desk, body, settings)
@@ -114,7 +115,7 @@ def _add_predictions(app: FastAPI, desk: Desk, settings: Settings) -> None:
         return JSONResponse(answer, 200 if ready else 202, {"Location": f"/v1/predictions/{job.id}"})
 
     @app.get("/v1/predictions/{key}", response_model=schemas.Prediction, tags=["predictions"])
-    async def status(key: JobId, wait: Annotated[float, Query(ge=0, le=settings.max_wait_s)] = 0) -> Response:
+    async def status(key: JobId, wait: Wait = 0) -> Response:
         """Where a prediction stands; its answer once it is done."""
         job = await _finished(desk, key, wait)
         return JSONResponse(await anyio.to_thread.run_sync(views.prediction, desk, job, time.time()))

@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 failed, 2 refused (an argument, a SMILES, a missing model)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,7 @@ error_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=Fal
 Model = Annotated[str, typer.Option(help="a model folder, or a name below models/")]
 Seed = Annotated[int, typer.Option(min=0, help="determines contexts and noise")]
 Out = Annotated[Path, typer.Option(help="folder for the results")]
+Json = Annotated[Path | None, typer.Option(help="write the numbers there, JSON")]
 AllowSimulated = Annotated[
     bool, typer.Option("--allow-simulated", help="call mechanisms of molecules the simulated world knows nothing of")
 ]
@@ -56,10 +57,9 @@ def predict(
     with _doors():
         from service.engine import predict as run
         from service.errors import INVALID_SMILES
-        from service.show import table
+        from service.show import notes, table
 
-        with _bar() as bar:
-            task = bar.add_task("loading the model", total=None)
+        with _progress() as progress:
             outcomes = run(
                 smiles,
                 model=model,
@@ -68,11 +68,13 @@ def predict(
                 engine=engine,
                 out=out,
                 allow_simulated=allow_simulated,
-                progress=lambda done, total, stage: bar.update(task, completed=done, total=total, description=stage),
+                progress=progress,
             )
         used = [one for one in outcomes if one.answer is not None]
         if used:
             out_console.print(table(used))
+            for line in notes([one.answer for one in used if one.answer is not None]):
+                out_console.print(line, soft_wrap=True, highlight=False)
             out_console.print(f"results: {out}", soft_wrap=True, highlight=False)
         if code := _complain(outcomes, INVALID_SMILES.exit_code):
             raise typer.Exit(code)
@@ -158,11 +160,8 @@ def simulate(
         from service.simulate import encode_compounds
         from service.simulate import simulate as run
 
-        with _bar() as bar:
-            task = bar.add_task("painting", total=None)
-            rows = run(
-                out, config, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
-            )
+        with _progress() as progress:
+            rows = run(out, config, workers=workers, progress=lambda done, total: progress(done, total, "painting"))
         if encoder is not None:
             encode_compounds(out, encoder)
         out_console.print(f"{len(rows)} simulated fields: {out}", soft_wrap=True, highlight=False)
@@ -178,13 +177,12 @@ def reference(
     with _doors():
         from service.engine import make_reference
 
-        with _bar() as bar:
-            task = bar.add_task("loading the model", total=None)
+        with _progress() as progress:
             made = make_reference(
                 model,
                 config,
                 workers=workers,
-                progress=lambda done, total, stage: bar.update(task, completed=done, total=total, description=stage),
+                progress=progress,
             )
         out_console.print_json(data=made.manifest["counts"])
 
@@ -209,15 +207,29 @@ def setup_cellprofiler(
 
 
 @benchmark_app.command("gate")
-def benchmark_gate(
-    model: Model = "simulation-128",
-    out: Annotated[Path | None, typer.Option(help="write the numbers there, JSON")] = None,
-) -> None:
+def benchmark_gate(model: Model = "simulation-128", out: Json = None) -> None:
     """Does the model use what it is given? The gate on compound, source, batch and well, with its negative controls."""
     with _doors():
         from service.benchmark_gate import run
 
-        run(model, out)
+        with _progress() as progress:
+            numbers = run(model, out, progress=progress)
+        out_console.print_json(data=numbers)
+
+
+@benchmark_app.command("unseen")
+def benchmark_unseen(
+    model: Model = "simulation-128",
+    out: Json = None,
+    draws: Annotated[int, typer.Option(min=1, max=1000, help="pictures of each compound")] = 8,
+) -> None:
+    """Rank the true mechanism of drugs the model has never seen, beside what structure alone says."""
+    with _doors():
+        from service.benchmark_unseen import run
+
+        with _progress() as progress:
+            numbers = run(model, out, draws=draws, progress=progress)
+        out_console.print_json(data=numbers)
 
 
 @benchmark_app.command("causal")
@@ -244,7 +256,8 @@ def _doors() -> Iterator[None]:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on stderr where that is a terminal; told (done, total, what is being done)."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -252,5 +265,7 @@ def _bar() -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield bar
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=None)
+        yield lambda done, total, stage: bar.update(task, completed=done, total=total, description=stage)

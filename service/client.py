@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
@@ -13,17 +12,12 @@ import httpx
 Document = dict[str, Any]
 
 
-@dataclass(frozen=True)
 class Refused(ValueError):
     """The service refused: HTTP status, stable code, sentence, and the refusals one by one (RFC 9457)."""
 
-    status: int
-    code: str
-    detail: str
-    errors: tuple[Document, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.status} {self.code}: {self.detail}"
+    def __init__(self, status: int, code: str, detail: str, errors: tuple[Document, ...] = ()) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status, self.code, self.detail, self.errors = status, code, detail, errors
 
 
 class Client:

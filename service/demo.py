@@ -20,7 +20,7 @@ from service.errors import EngineFailure
 from service.library import library
 from service.serve import bound, server_of, url_of
 from service.settings import load
-from service.show import answers_table
+from service.show import answers_table, notes
 
 KNOWN = ("AMG900", "paclitaxel")
 
@@ -81,7 +81,7 @@ def _ask(console: Console, url: str, draws: int) -> dict[str, Any]:
     )
     with Client(url) as client, Progress(*columns, console=console) as bar:
         task = bar.add_task("loading the model", total=None)
-        client.wait_until_ready(timeout_s=120)
+        client.wait_until_ready(timeout_s=120.0)
         console.print("POST /v1/predictions: " + ", ".join(name for name, _ in names), highlight=False)
         key = client.submit([smiles for _, smiles in names], draws=draws)
         while (answer := client.get(key))["status"] in ("queued", "running"):
@@ -102,7 +102,10 @@ def _show(console: Console, answer: dict[str, Any]) -> None:
         raise EngineFailure(
             f"{len(failed)} of {len(answer['molecules'])} molecules failed, the first: {failed[0]['sentence']}"
         )
-    console.print(answers_table([one["predictions"] for one in answer["molecules"]]))
+    answers = [one["predictions"] for one in answer["molecules"]]
+    console.print(answers_table(answers))
+    for line in notes(answers):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _copy(source: Path, target: Path) -> None:

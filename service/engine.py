@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from causal.contexts import Contexts
-from chem.fingerprint import morgan_bits, nearest
+from chem.domain import Applicability, TrainingCompounds, applicability, training_compounds
 from chem.molecule import Molecule
 from service import resources
 from service.errors import EngineFailure, InvalidRequest, MissingModel, UnknownName
@@ -24,7 +22,7 @@ from service.library import library
 from service.pipeline import Progress, predict_in, refused
 from service.reference import EffectSettings, Reference, check, load_settings
 from service.request import Outcome, Request
-from service.rooms import Measured, ModelCard, Provenance, Room, Standing, Tick
+from service.rooms import DMSO_INCHIKEY, DMSO_SMILES, Measured, ModelCard, Provenance, Room, Standing, Tick
 
 if TYPE_CHECKING:
     from chem.encoder import Encoder
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 ENGINES = ("cellprofiler",)
 SETTINGS_OF_SIZE = {128: "sim128"}  # picture size -> settings of the measuring engine
 CARD = "dopaint.json"
-IN_DOMAIN, EDGE = 0.4, 0.25  # Tanimoto to the nearest training compound: at least this is "in", at least that is "edge"
-_NOT_THE_MODEL = ("reference", "README.md")
 
 
 def find_model(name: str | Path) -> Path:
@@ -57,32 +53,6 @@ def find_model(name: str | Path) -> Path:
     return named
 
 
-def model_hash(folder: Path) -> str:
-    """SHA-256 over names and bytes of every file of a model but its reference library and its card for readers."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = file.relative_to(folder).as_posix()
-        if name.split("/")[0] not in _NOT_THE_MODEL:
-            digest.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def read_card(folder: Path) -> ModelCard:
-    """What dopaint.json says of a model. Raises `MissingModel` for a card that lacks a fact."""
-    facts = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    try:
-        return ModelCard(
-            name=folder.name,
-            evidence=str(facts["evidence"]),
-            conditions=str(facts["conditions"]),
-            channels=tuple(facts["channels"]),
-            picture_size=int(facts["picture_size"]),
-            micro_batch=int(facts["micro_batch"]),
-        )
-    except KeyError as error:
-        raise MissingModel(f"{folder.name}/{CARD} does not say {error}: it is not a complete model") from error
-
-
 class ModelRoom:
     """The real room: diffusion model, encoder and CellProfiler. One process, one thread at a time; use with `with`."""
 
@@ -91,18 +61,21 @@ class ModelRoom:
         from ldm.pipeline import CellPaintingPipeline
         from profiling.engines.cellprofiler import CellProfilerEngine
 
-        self.folder, self.card, self.effect = folder, read_card(folder), effect
-        if self.card.picture_size not in SETTINGS_OF_SIZE:
+        self.folder, self.effect = folder, effect
+        self._painter: CellPaintingPipeline = CellPaintingPipeline.from_pretrained(folder)
+        _, side, _ = self._painter.picture_shape
+        if side not in SETTINGS_OF_SIZE:
             raise MissingModel(
-                f"model {folder.name!r} paints {self.card.picture_size} pixels a side: the engine has settings for "
+                f"model {folder.name!r} paints {side} pixels a side: the engine has settings for "
                 f"{', '.join(map(str, SETTINGS_OF_SIZE))}"
             )
-        self.contexts = Contexts.from_table(pd.read_parquet(folder / "contexts.parquet"))
-        self._training = pd.read_parquet(folder / "training_compounds.parquet")
+        facts = self._painter.settings
+        names = tuple(self._painter.channels.names)
+        self.card = ModelCard(folder.name, facts.evidence, facts.conditions, names, side, facts.micro_batch)
+        self.contexts = Contexts.from_table(self._painter.known_contexts)
         self._encoder: Encoder = load_encoder(folder / "encoder")
-        self._painter: CellPaintingPipeline = CellPaintingPipeline.from_pretrained(folder)
         self._engine: CellProfilerEngine = CellProfilerEngine(
-            settings=SETTINGS_OF_SIZE[self.card.picture_size], workers=workers, timeout_s=timeout_s
+            settings=SETTINGS_OF_SIZE[side], workers=workers, timeout_s=timeout_s
         )
         self._lock = threading.Lock()
 
@@ -118,6 +91,8 @@ class ModelRoom:
     @cached_property
     def provenance(self) -> Provenance:
         """Hashes of everything that determines a number."""
+        from ldm.folder import model_hash
+
         return Provenance(model_hash(self.folder), self._encoder.hash, self._engine.hash, self.effect.hash())
 
     @cached_property
@@ -132,36 +107,32 @@ class ModelRoom:
 
     @cached_property
     def _known(self) -> pd.DataFrame:
-        """Training compounds and unseen drugs, by InChIKey: name, seen, and the training facts that the model has."""
+        """The library by InChIKey, and whether the model was trained on the compound."""
+        trained = pd.read_parquet(self.folder / "training_compounds.parquet")["compound"].astype(str)
         table = library().set_index("compound")
-        seen = self._training.rename(columns={"inchikey": "compound"}).set_index("compound")
-        seen = seen[[name for name in seen.columns if name not in table.columns]]
-        known = table.join(seen, how="outer")
-        return known.assign(seen=known.index.isin(seen.index))
+        return table.assign(seen=table.index.isin(set(trained)))
 
     @cached_property
-    def _bits(self) -> tuple[pd.DataFrame, np.ndarray]:
-        trained = self._known[self._known["seen"] & self._known["smiles"].notna()]
-        return trained, morgan_bits(list(trained["smiles"]))
+    def _training(self) -> TrainingCompounds:
+        trained = self._known[self._known["seen"]]
+        return training_compounds(list(trained.index), list(trained["smiles"]))
 
     def standing(self, molecule: Molecule) -> Standing:
         """Where the molecule stands to the training compounds and the library."""
-        trained, bits = self._bits
-        close = nearest(morgan_bits([molecule.smiles]), bits, 1)
-        similarity, row = float(close.similarity[0, 0]), trained.iloc[int(close.index[0, 0])]
+        found = applicability(molecule, self._training, 1)
+        nearest, similarity = found.nearest_inchikeys[0], found.nearest_tanimoto[0]
         known = self._known.loc[molecule.inchikey] if molecule.inchikey in self._known.index else None
+        name = str(self._known.loc[nearest, "name"])
         seen = bool(known is not None and known["seen"])
-        zone = "in" if seen or similarity >= IN_DOMAIN else "edge" if similarity >= EDGE else "out"
         return Standing(
             in_library=known is not None,
             seen=seen,
             name="" if known is None else str(known["name"]),
-            zone=zone,
-            nearest=str(row["name"]),
-            nearest_inchikey=str(row.name),
+            zone=found.domain.value,
+            nearest=name,
+            nearest_inchikey=nearest,
             tanimoto=similarity,
-            sentence=_domain_sentence(seen, zone, str(row["name"]), similarity),
-            **{f"training_{name}": _fact(known, name) for name in ("pictures", "sources", "batches")},
+            sentence=_domain_sentence(seen, found, name),
         )
 
     def vector(self, molecule: Molecule) -> Float[np.ndarray, " d"]:
@@ -172,15 +143,38 @@ class ModelRoom:
     def paint(self, vector: Float[np.ndarray, " d"], rows: pd.DataFrame, tick: Tick) -> Float[np.ndarray, "n c h w"]:
         """Pictures in [0, 1] of one compound, from whole micro-batches of its own rows."""
         vectors = np.repeat(vector[None], len(rows), axis=0)
+        return self.paint_rows(vectors, rows, _steps(tick))
+
+    def vectors(self, compounds: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """The encoder's vectors of compounds of the library and of DMSO, by InChIKey, row by row."""
+        smiles = {**dict(zip(library()["compound"], library()["smiles"], strict=True)), DMSO_INCHIKEY: DMSO_SMILES}
+        distinct = {key: self.vector(Molecule(smiles[key], key)) for key in dict.fromkeys(compounds)}
+        return np.stack([distinct[key] for key in compounds])
+
+    def paint_rows(
+        self,
+        vectors: Float[np.ndarray, "n d"],
+        rows: pd.DataFrame,
+        progress: Tick | None,
+        *,
+        unconditional: bool = False,
+    ) -> Float[np.ndarray, "n c h w"]:
+        """Pictures in [0, 1] of rows, each with its own compound vector; progress is told how many are done so far."""
         with self._lock:
-            return self._painter.paint(vectors, rows, progress=tick)
+            pictures: np.ndarray = self._painter.paint(vectors, rows, unconditional=unconditional, progress=progress)
+        return pictures
+
+    def compress(self, pictures: Float[np.ndarray, "n c h w"], sources: list[str]) -> Float[np.ndarray, "n c h w"]:
+        """Pictures in [0, 1] after the autoencoder alone: encoded and decoded."""
+        with self._lock:
+            return self._painter.compress(pictures, sources)
 
     def measure(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> Measured:
         """CellProfiler's measurements, the median over the cells of each picture."""
         from profiling.profiles import field_medians
 
         with self._lock:
-            fields = self._engine.measure(pictures, self.card.channels, progress=tick)
+            fields = self._engine.measure(pictures, self.card.channels, progress=_steps(tick))
         if len(fields) != len(pictures):
             raise EngineFailure(f"the engine answered {len(fields)} of {len(pictures)} pictures")
         profiles = field_medians(fields, pd.DataFrame({"row": range(len(fields))}))
@@ -188,21 +182,28 @@ class ModelRoom:
         return Measured(profiles.values, profiles.names, outcomes, reasons)
 
 
-def _fact(known: pd.Series | None, name: str) -> int | None:
-    column = f"n_{name}"
-    if known is None or column not in known.index or pd.isna(known[column]):
-        return None
-    return int(known[column])
-
-
-def _domain_sentence(seen: bool, zone: str, name: str, similarity: float) -> str:
+def _domain_sentence(seen: bool, found: Applicability, name: str) -> str:
     if seen:
         return "The model was trained on pictures of this compound."
+    if found.seen:
+        return f"The model was trained on another form (stereo, isotopes) of this compound: {name}."
     words = {"in": "inside", "edge": "at the edge of", "out": "outside"}
     return (
-        f"The model has never seen this compound; it lies {words[zone]} what the model knows: the nearest training "
-        f"compound is {name} (Tanimoto {similarity:.2f})."
+        f"The model has never seen this compound; it lies {words[found.domain.value]} what the model knows: the "
+        f"nearest training compound is {name} (Tanimoto {found.nearest_tanimoto[0]:.2f})."
     )
+
+
+def _steps(tick: Tick) -> Tick:
+    """The rooms tell how many are done so far; a tick is how many more."""
+    before = 0
+
+    def told(done: int) -> None:
+        nonlocal before
+        tick(done - before)
+        before = done
+
+    return told
 
 
 def load_room(

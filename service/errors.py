@@ -96,7 +96,12 @@ _FAULTS: dict[str, Fault] = {
     "service.errors.EngineFailure": Fault("engine_failure", 500, EXIT_FAILED, "The engine gave no answer"),
     "service.settings.InvalidSettings": Fault("invalid_settings", 500, EXIT_REFUSED, "The settings were refused"),
     "service.resources.MissingResource": Fault("missing_resource", 500, EXIT_REFUSED, "The installation is incomplete"),
-    "ldm.pipeline.UnknownContext": Fault(
+    "ldm.folder.ModelFolderError": Fault("missing_model", 503, EXIT_REFUSED, "The model is not there"),
+    "chem.encoder.EncoderError": Fault("missing_model", 503, EXIT_REFUSED, "The model's encoder is not there"),
+    "profiling.engines.environment.CellProfilerMissing": Fault(
+        "missing_engine", 503, EXIT_REFUSED, "The measuring engine is not installed"
+    ),
+    "ldm.condition.UnknownContext": Fault(
         "unknown_context", 422, EXIT_REFUSED, "A context the model was not trained on"
     ),
     # Any other ValueError of a room is a refusal of what it was given.

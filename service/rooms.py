@@ -72,9 +72,6 @@ class Standing:
     nearest_inchikey: str
     tanimoto: float
     sentence: str
-    training_pictures: int | None = None
-    training_sources: int | None = None
-    training_batches: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Paired differences of one compound -> ranked labels (mechanisms, targets): the call, intervals, chance and evidence.
 
-Scores, intervals, chance, p and call are those of `profiling.predict`. Added here, because it needs the wiring: a compound
-of the reference library is scored against sub-profiles that were built without it; and beside each label stands what
-structure alone says, the highest Tanimoto similarity to the label's reference compounds.
+Scores, intervals, chance, p and call are those of `profiling.predict`. Added here, because it needs the wiring: a
+compound of the reference library is scored against sub-profiles that were built without it; and beside each label
+stands what structure alone says, the highest Tanimoto similarity to the label's reference compounds.
 """
 
 from __future__ import annotations

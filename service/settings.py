@@ -26,7 +26,6 @@ class Settings:
     engine_workers: int = 2  # measuring processes
     engine_timeout_s: float = 60.0  # for one picture
     max_waiting_jobs: int = 100
-    max_wait_s: float = 60.0  # longest `?wait=`
     max_body_bytes: int = 4_000_000
 
     def __post_init__(self) -> None:
@@ -41,7 +40,6 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("engine_workers", 1, 256),
     ("engine_timeout_s", 0.1, 86_400),
     ("max_waiting_jobs", 1, 1_000_000),
-    ("max_wait_s", 0, 3600),
     ("max_body_bytes", 1000, 10**9),
 )
 

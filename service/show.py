@@ -39,10 +39,20 @@ def answers_table(answers: Sequence[Answer], top: int = 3) -> Table:
         seen = "seen" if answer["domain"]["seen_in_training"] else "not seen in training"
         best = answer["moa"]["ranking"][:top]
         if not best:
-            shown.add_row(f"{name}\n({seen})", answer["withheld"] or "no mechanism has a sub-profile", end_section=True)
+            shown.add_row(f"{name}\n({seen})", "none is called", end_section=True)
         for i, one in enumerate(best):
             shown.add_row(f"{name} ({seen})" if i == 0 else "", *_cells(one), end_section=i == len(best) - 1)
     return shown
+
+
+def notes(answers: Sequence[Answer]) -> list[str]:
+    """One line for each molecule that has no ranking, or whose best label does not stand out."""
+    lines = []
+    for answer in answers:
+        name = answer["compound"]["name"] or answer["compound"]["smiles"]
+        if answer["moa"]["call"] is None:
+            lines.append(f"{name}: {answer['moa']['reason']}")
+    return lines
 
 
 def _cells(one: dict[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ Trainer = Callable[[Path, Path, Path, Path | None], Path]
 _TRAINERS: dict[str, str] = {
     "autoencoder_training": "ldm.train_autoencoder",
     "diffusion_training": "ldm.train",
-    "training": "ldm.train",
 }
 _ENCODER_KEY = "tokenizer_sample"
 
@@ -45,10 +44,10 @@ def train(config: Path, data: Path | None, out: Path, start_from: Path | None = 
 
 
 def _encoder(config: Path, data: Path, out: Path, start_from: Path | None) -> Path:
-    from chem.train_encoder import load_recipe, train_encoder
+    from chem.train_encoder import EncoderRecipe, train_encoder
 
     if start_from is not None:
         raise InvalidRequest(
             "start_from is not possible for an encoder: a stopped run goes on by itself in the same --out"
         )
-    return train_encoder(load_recipe(config), data, out)
+    return train_encoder(EncoderRecipe.from_toml(config), data, out)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from chem.depict import depict
 from chem.molecule import standardise
 from service.answer import standing_document, statement
 from service.errors import Loading, NotFound, NotReady
@@ -153,8 +154,6 @@ def table_csv(file: Path) -> str:
 
 def molecule(desk: Desk, smiles: str) -> Document:
     """A molecule standardised and drawn; its standing once the model is loaded. Raises `InvalidSmiles`."""
-    from chem.depict import depict
-
     one = standardise(smiles)
     try:
         standing: Document | None = standing_document(desk.room().standing(one))
@@ -164,7 +163,7 @@ def molecule(desk: Desk, smiles: str) -> Document:
         "smiles": one.smiles,
         "inchikey": one.inchikey,
         "changes": list(one.changes),
-        "svg": depict(one.smiles),
+        "svg": depict(one),
         "standing": standing,
     }
 
