@@ -1,7 +1,8 @@
 """One AutoencoderKL for three-channel groups; the latents of all groups concatenated and normalised.
 
-Scale and shift of the latents are numbers stored in the autoencoder's config.json: per latent channel (`latents_mean`, `latents_std`), or one
-`scaling_factor` as in the SDXL autoencoder (0.13025), when no per-channel numbers are stored.
+Scale and shift of the latents are numbers stored in the autoencoder's config.json: per latent channel
+(`latents_mean`, `latents_std`), or one `scaling_factor` as in the SDXL autoencoder (0.13025), when no per-channel
+numbers are stored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class AutoencoderError(ValueError):
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Size of the network. widths: channels of each level, each level but the last halves the picture (four levels: 8 times smaller)."""
+    """Size of the network. widths: channels of each level, each level but the last halves the picture (four
+    levels: 8 times smaller).
+    """
 
     channels: tuple[str, ...] = ("DNA", "ER", "RNA", "AGP", "Mito")
     widths: tuple[int, ...] = (16, 32, 64, 96)
@@ -77,15 +80,24 @@ class GroupAutoencoder:
         """Mean and sd by which raw latents are normalised, float32 [1, latent_channels, 1, 1]."""
         mean, sd = self.vae.config["latents_mean"], self.vae.config["latents_std"]
         if mean is None or sd is None:
-            mean, sd = [0.0] * self.latent_channels, [1.0 / float(self.vae.config["scaling_factor"])] * self.latent_channels
+            mean, sd = (
+                [0.0] * self.latent_channels,
+                [1.0 / float(self.vae.config["scaling_factor"])] * self.latent_channels,
+            )
         if len(mean) != self.latent_channels:
-            raise AutoencoderError(f"latents_mean: got {len(mean)} numbers, expected {self.latent_channels} (groups x latent channels); measure the scale again")
+            raise AutoencoderError(
+                f"latents_mean: got {len(mean)} numbers, expected {self.latent_channels} (groups x latent channels); "
+                "measure the scale again"
+            )
         return torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(sd).view(1, -1, 1, 1)
 
     def encode_raw(self, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b z y x"]:
         """Posterior means of all groups, concatenated, not normalised."""
         if pictures.shape[-1] % self.factor or pictures.shape[-2] % self.factor:
-            raise AutoencoderError(f"pictures: got sides {tuple(pictures.shape[-2:])}, expected multiples of {self.factor}; crop or pad them")
+            raise AutoencoderError(
+                f"pictures: got sides {tuple(pictures.shape[-2:])}, expected multiples of {self.factor}; crop or pad "
+                "them"
+            )
         grouped = to_groups(pictures, self.channels)
         flat = grouped.flatten(0, 1)
         mean = self.vae.encode(flat).latent_dist.mode()
@@ -112,7 +124,10 @@ class GroupAutoencoder:
     def save(self, folder: Path) -> None:
         """Write config.json, safetensors weights and channels.json into `folder`."""
         self.vae.save_pretrained(folder, safe_serialization=True)
-        (folder / CHANNELS_FILE).write_text(json.dumps({"names": self.channels.names, "groups": self.channels.groups}, indent=2) + "\n", encoding="utf-8")
+        (folder / CHANNELS_FILE).write_text(
+            json.dumps({"names": self.channels.names, "groups": self.channels.groups}, indent=2) + "\n",
+            encoding="utf-8",
+        )
 
     @classmethod
     def load(cls, folder: Path) -> GroupAutoencoder:
@@ -121,12 +136,17 @@ class GroupAutoencoder:
         Raises AutoencoderError when the folder has no autoencoder.
         """
         if not (folder / "config.json").is_file():
-            raise AutoencoderError(f"autoencoder: {folder} has no config.json; train one with dopaint train configs/ldm/small_autoencoder.toml, or give its folder")
+            raise AutoencoderError(
+                f"autoencoder: {folder} has no config.json; train one with dopaint train "
+                "configs/ldm/small_autoencoder.toml, or give its folder"
+            )
         named = folder / CHANNELS_FILE
         channels = ChannelGroups()
         if named.is_file():
             content = json.loads(named.read_text(encoding="utf-8"))
             channels = ChannelGroups(tuple(content["names"]), tuple(tuple(group) for group in content["groups"]))
-        vae = AutoencoderKL.from_pretrained(folder, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+        vae = AutoencoderKL.from_pretrained(
+            folder, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+        )
         vae.eval().requires_grad_(False)
         return cls(vae, channels)

@@ -1,7 +1,8 @@
 """Named channels, and the three-channel groups that an RGB autoencoder takes.
 
-Five channels make two groups, (DNA, ER, RNA) and (DNA, AGP, Mito): the first channel of a staining set stands in every group, so that each group sees where the
-nuclei are; coming back, the repeated channel is averaged. Three channels make one group.
+Five channels make two groups, (DNA, ER, RNA) and (DNA, AGP, Mito): the first channel of a staining set stands in
+every group, so that each group sees where the nuclei are; coming back, the repeated channel is averaged. Three
+channels make one group.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class ChannelError(ValueError):
 def default_groups(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Split channel names into groups of three, the first channel repeated in every group.
 
-    Five names a, b, c, d, e give (a, b, c) and (a, d, e); three give one group; other counts are filled up with the first name, so two names
-    a, b give (a, b, a).
+    Five names a, b, c, d, e give (a, b, c) and (a, d, e); three give one group; other counts are filled up with the
+    first name, so two names a, b give (a, b, a).
     """
     if len(names) <= GROUP_SIZE:
         return ((*names, *[names[0]] * (GROUP_SIZE - len(names))),)
@@ -41,7 +42,8 @@ def default_groups(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 class ChannelGroups:
     """Which named channels there are, and in which groups of three they go through the autoencoder.
 
-    names: unique channel names in picture order. groups: each three names of `names`; together they name every channel at least once.
+    names: unique channel names in picture order. groups: each three names of `names`; together they name every
+    channel at least once.
     """
 
     names: tuple[str, ...] = CHANNELS
@@ -49,13 +51,16 @@ class ChannelGroups:
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) != len(self.names):
-            raise ChannelError(f"channel names: got {self.names!r}, expected at least one name and no name twice; rename the channels")
+            raise ChannelError(
+                f"channel names: got {self.names!r}, expected at least one name and no name twice; rename the channels"
+            )
         if not self.groups:
             object.__setattr__(self, "groups", default_groups(self.names))
         named = {name for group in self.groups for name in group}
         if any(len(group) != GROUP_SIZE for group in self.groups) or named != set(self.names):
             raise ChannelError(
-                f"channel groups: got {self.groups!r}, expected groups of {GROUP_SIZE} names that together name {self.names!r}; leave groups out to get the default"
+                f"channel groups: got {self.groups!r}, expected groups of {GROUP_SIZE} names that together name "
+                f"{self.names!r}; leave groups out to get the default"
             )
 
     @property
@@ -70,19 +75,28 @@ def to_groups(pictures: Float[Tensor, "b c h w"], channels: ChannelGroups) -> Fl
     Raises ChannelError when the number of channels is not the number of names.
     """
     if pictures.shape[1] != len(channels.names):
-        raise ChannelError(f"pictures: got {pictures.shape[1]} channels, expected {len(channels.names)} ({', '.join(channels.names)}); name the channels of the pictures")
+        raise ChannelError(
+            f"pictures: got {pictures.shape[1]} channels, expected {len(channels.names)} "
+            f"({', '.join(channels.names)}); name the channels of the pictures"
+        )
     return torch.stack([pictures[:, list(group)] for group in channels.index], dim=1)
 
 
 def from_groups(grouped: Float[Tensor, "b g 3 h w"], channels: ChannelGroups) -> Float[Tensor, "b c h w"]:
-    """Bring groups [b, groups, 3, h, w] back to pictures [b, c, h, w]; a channel that stands more than once is averaged.
+    """Bring groups [b, groups, 3, h, w] back to pictures [b, c, h, w]; a channel that stands more than once is
+    averaged.
 
     Raises ChannelError when the number of groups differs.
     """
     if grouped.shape[1] != len(channels.groups):
-        raise ChannelError(f"groups: got {grouped.shape[1]}, expected {len(channels.groups)}; use the channel groups that the latents were made with")
+        raise ChannelError(
+            f"groups: got {grouped.shape[1]}, expected {len(channels.groups)}; use the channel groups that the "
+            "latents were made with"
+        )
     back = []
     for position in range(len(channels.names)):
-        copies = [grouped[:, g, k] for g, group in enumerate(channels.index) for k, at in enumerate(group) if at == position]
+        copies = [
+            grouped[:, g, k] for g, group in enumerate(channels.index) for k, at in enumerate(group) if at == position
+        ]
         back.append(torch.stack(copies).mean(dim=0))
     return torch.stack(back, dim=1)

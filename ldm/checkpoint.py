@@ -1,7 +1,8 @@
 """Checkpoints that are written whole or not at all, and that a run goes on from as if it had never stopped.
 
-A checkpoint is one safetensors file: weights, their moving average, AdamW's moments and step counts, and the progress as text in the header. It is written
-beside its final name and renamed, so a stopped or full disk leaves the earlier one.
+A checkpoint is one safetensors file: weights, their moving average, AdamW's moments and step counts, and the progress
+as text in the header. It is written beside its final name and renamed, so a stopped or full disk leaves the earlier
+one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: optimiser steps done, seconds of training so far, and the configuration it runs under (as text, compared on resume)."""
+    """How far a run is: optimiser steps done, seconds of training so far, and the configuration it runs under (as
+    text, compared on resume).
+    """
 
     step: int
     seconds: float
@@ -31,7 +34,9 @@ class Progress:
 
 
 class Ema:
-    """Exponential moving average of the trainable weights: average <- decay * average + (1 - decay) * weight, with a warm-up (1 + n) / (10 + n)."""
+    """Exponential moving average of the trainable weights: average <- decay * average + (1 - decay) * weight, with
+    a warm-up (1 + n) / (10 + n).
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -61,7 +66,9 @@ class Ema:
 
 
 def write_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file beside `path` and rename it. Raises CheckpointError when the disk refuses; the earlier file then stays."""
+    """Write a safetensors file beside `path` and rename it. Raises CheckpointError when the disk refuses; the
+    earlier file then stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -71,10 +78,15 @@ def write_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str,
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
-        raise CheckpointError(f"checkpoint: {path} could not be written ({error}); the earlier checkpoint is untouched, free some disk and start the same command again") from error
+        raise CheckpointError(
+            f"checkpoint: {path} could not be written ({error}); the earlier checkpoint is untouched, free some disk "
+            "and start the same command again"
+        ) from error
 
 
-def save_checkpoint(path: Path, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+def save_checkpoint(
+    path: Path, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
     """Write the whole state of a run. Raises CheckpointError when the disk refuses."""
     tensors: dict[str, Tensor] = {f"weights.{n}": p for n, p in module.state_dict().items()}
     tensors |= {f"ema.{n}": t for n, t in ema.average.items()}
@@ -86,29 +98,39 @@ def save_checkpoint(path: Path, module: nn.Module, ema: Ema, optimiser: torch.op
 def load_checkpoint(path: Path, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, config: str) -> Progress:
     """Bring a run back to where its checkpoint left it; returns the progress.
 
-    Raises CheckpointError, naming the file, when it is no whole safetensors file, when it was made under another configuration, or when a tensor is missing or has
-    another shape.
+    Raises CheckpointError, naming the file, when it is no whole safetensors file, when it was made under another
+    configuration, or when a tensor is missing or has another shape.
     """
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"checkpoint: {path} is not a whole safetensors file ({error}); delete it to start again, or bring back a copy") from error
+        raise CheckpointError(
+            f"checkpoint: {path} is not a whole safetensors file ({error}); delete it to start again, or bring back a "
+            "copy"
+        ) from error
     if "progress" not in metadata:
         raise CheckpointError(f"checkpoint: {path} holds no progress; expected a file written by dopaint train")
     progress = Progress(**json.loads(metadata["progress"]))
     if progress.config != config:
-        raise CheckpointError(f"checkpoint: {path} was made under another configuration; use its configuration or another output folder")
+        raise CheckpointError(
+            f"checkpoint: {path} was made under another configuration; use its configuration or another output folder"
+        )
     states: dict[str, dict[str, Tensor]] = {"weights": {}, "ema": {}, "optimiser": {}}
     for name, tensor in tensors.items():
         part, rest = name.split(".", 1)
         states[part][rest] = tensor
     for part, wanted in (("weights", dict(module.state_dict())), ("ema", ema.average)):
         have = states[part]
-        wrong = sorted(n for n in set(wanted) ^ set(have)) or sorted(n for n in wanted if wanted[n].shape != have[n].shape)
+        wrong = sorted(n for n in set(wanted) ^ set(have)) or sorted(
+            n for n in wanted if wanted[n].shape != have[n].shape
+        )
         if wrong:
-            raise CheckpointError(f"checkpoint: {path} does not fit the network at {wrong[0]} ({len(wrong)} tensors); use the configuration that it was made with")
+            raise CheckpointError(
+                f"checkpoint: {path} does not fit the network at {wrong[0]} ({len(wrong)} tensors); use the "
+                "configuration that it was made with"
+            )
     module.load_state_dict(states["weights"])
     ema.average = {name: states["ema"][name].clone() for name in ema.average}
     state: dict[int, dict[str, Tensor]] = {}

@@ -1,7 +1,7 @@
 """Compound vector and context of each row, as tokens for cross-attention and as one pooled vector.
 
-Every token has a learned null that stands for "not given". Dropping tokens at random in training gives one network that is conditional on everything, free of
-confounders (compound only), or unconditional.
+Every token has a learned null that stands for "not given". Dropping tokens at random in training gives one network
+that is conditional on everything, free of confounders (compound only), or unconditional.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class UnknownContext(ValueError):
 
 @dataclass(frozen=True)
 class Conditions:
-    """Conditions of b rows as tensors: compound vectors, positions in the vocabularies of source, batch and plate format, well position features,
+    """Conditions of b rows as tensors: compound vectors, positions in the vocabularies of source, batch and plate
+    format, well position features,
     and which of TOKENS are given (False = the learned null)."""
 
     compound: Float[Tensor, "b d"]
@@ -56,23 +57,29 @@ class Conditions:
         return Conditions(self.compound, self.source, self.batch, self.plate_format, self.well, self.given & kept)
 
 
-def position_features(row: Int[np.ndarray, " b"], column: Int[np.ndarray, " b"], plate_format: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b p"]:
-    """Where wells are on their plates, float32 [b, 9]: (r + 0.5) / rows and (c + 0.5) / columns in (0, 1); the distance to the nearest edge as a
-    share of half the rows; exp(-distance in wells / 1, 2, 4); and exp(-distance / 2) to the top, the left and the right edge alone.
+def position_features(
+    row: Int[np.ndarray, " b"], column: Int[np.ndarray, " b"], plate_format: Int[np.ndarray, " b"]
+) -> Float[np.ndarray, "b p"]:
+    """Where wells are on their plates, float32 [b, 9]: (r + 0.5) / rows and (c + 0.5) / columns in (0, 1); the
+    distance to the nearest edge as a share of half the rows; exp(-distance in wells / 1, 2, 4); and exp(-distance /
+    2) to the top, the left and the right edge alone.
 
     Raises UnknownContext for a plate format other than 384 or 1536 and for a well that is not on the plate.
     """
     row, column, plate_format = np.asarray(row), np.asarray(column), np.asarray(plate_format)
     odd = sorted(set(plate_format.tolist()) - set(PLATE_SHAPES))
     if odd:
-        raise UnknownContext(f"plate_format: got {odd[0]}, expected one of {', '.join(map(str, PLATE_SHAPES))}; correct the design")
+        raise UnknownContext(
+            f"plate_format: got {odd[0]}, expected one of {', '.join(map(str, PLATE_SHAPES))}; correct the design"
+        )
     rows = np.where(plate_format == 384, PLATE_SHAPES[384][0], PLATE_SHAPES[1536][0])
     columns = np.where(plate_format == 384, PLATE_SHAPES[384][1], PLATE_SHAPES[1536][1])
     off = np.flatnonzero((row < 0) | (row >= rows) | (column < 0) | (column >= columns))
     if len(off):
         i = off[0]
         raise UnknownContext(
-            f"well: row {row[i]}, column {column[i]} is not on a {plate_format[i]}-well plate, expected rows 0 to {rows[i] - 1} and columns 0 to {columns[i] - 1}; correct the design"
+            f"well: row {row[i]}, column {column[i]} is not on a {plate_format[i]}-well plate, expected rows 0 to "
+            f"{rows[i] - 1} and columns 0 to {columns[i] - 1}; correct the design"
         )
     top, left = row.astype(np.float64), column.astype(np.float64)
     bottom, right = rows - 1.0 - top, columns - 1.0 - left
@@ -88,14 +95,19 @@ def _lookup(values: pd.Series, known: tuple[object, ...], what: str) -> Int[np.n
     positions = pd.Index(known).get_indexer(pd.Index(values))
     if (positions < 0).any():
         got = values.iloc[int(np.flatnonzero(positions < 0)[0])]
-        raise UnknownContext(f"{what}: got {got!r}, expected one of {', '.join(map(str, known))}; choose a context that the model was trained on")
+        raise UnknownContext(
+            f"{what}: got {got!r}, expected one of {', '.join(map(str, known))}; choose a context that the model was "
+            "trained on"
+        )
     return np.asarray(positions, dtype=np.int64)
 
 
 def drop_tokens(
     given: Bool[Tensor, "b k"], rng: np.random.Generator, each: float, context: float, everything: float
 ) -> Bool[Tensor, "b k"]:
-    """Randomly take tokens away: each token with probability `each`, all context tokens together with probability `context`, all tokens with `everything`."""
+    """Randomly take tokens away: each token with probability `each`, all context tokens together with probability
+    `context`, all tokens with `everything`.
+    """
     b, k = given.shape
     keep = rng.random((b, k)) >= each
     keep[:, 1:] &= (rng.random(b) >= context)[:, None]
@@ -103,11 +115,12 @@ def drop_tokens(
     return given & torch.from_numpy(keep).to(given.device)
 
 
-class ConditionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class ConditionEncoder(ModelMixin, ConfigMixin):
     """Conditions of b rows to tokens [b, n, width] and a pooled vector [b, pooled].
 
-    compound_dim: length of a compound vector; compound_tokens: how many tokens it becomes. sources, batches, plate_formats: the vocabularies;
-    batch_sources names the source of each batch, so that a batch under another source is refused. hidden: width of the perceptrons. fourier: octaves of sine and cosine of the well position.
+    compound_dim: length of a compound vector; compound_tokens: how many tokens it becomes. sources, batches,
+    plate_formats: the vocabularies; batch_sources names the source of each batch, so that a batch under another
+    source is refused. hidden: width of the perceptrons. fourier: octaves of sine and cosine of the well position.
     """
 
     config_name = "config.json"
@@ -132,7 +145,13 @@ class ConditionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.batch_sources = tuple(batch_sources)
         self.register_buffer("compound_mean", torch.zeros(compound_dim))
         self.register_buffer("compound_sd", torch.ones(compound_dim))
-        self.compound = nn.Sequential(nn.Linear(compound_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, width * compound_tokens))
+        self.compound = nn.Sequential(
+            nn.Linear(compound_dim, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, width * compound_tokens),
+        )
         self.source = nn.Embedding(len(self.sources), width)
         self.batch = nn.Embedding(len(self.batches), width)
         self.plate_format = nn.Embedding(len(self.plate_formats), width)
@@ -162,7 +181,8 @@ class ConditionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         if len(compounds) != len(contexts) or compounds.shape[1] != len(self.compound_mean):
             raise UnknownContext(
-                f"compound vectors: got {compounds.shape} for {len(contexts)} rows, expected [{len(contexts)}, {len(self.compound_mean)}]; use the encoder that the model was trained with"
+                f"compound vectors: got {compounds.shape} for {len(contexts)} rows, expected [{len(contexts)}, "
+                f"{len(self.compound_mean)}]; use the encoder that the model was trained with"
             )
         source = _lookup(contexts["source"], self.sources, "source")
         batch = _lookup(contexts["batch"], self.batches, "batch")
@@ -170,10 +190,13 @@ class ConditionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if (own[batch] != source).any():
             i = int(np.flatnonzero(own[batch] != source)[0])
             raise UnknownContext(
-                f"batch: {contexts['batch'].iloc[i]} under source {contexts['source'].iloc[i]}, expected source {self.batch_sources[batch[i]]}; contexts are nested, correct the design"
+                f"batch: {contexts['batch'].iloc[i]} under source {contexts['source'].iloc[i]}, expected source "
+                f"{self.batch_sources[batch[i]]}; contexts are nested, correct the design"
             )
         formats = _lookup(contexts["plate_format"], self.plate_formats, "plate_format")
-        well = position_features(contexts["row"].to_numpy(), contexts["column"].to_numpy(), contexts["plate_format"].to_numpy())
+        well = position_features(
+            contexts["row"].to_numpy(), contexts["column"].to_numpy(), contexts["plate_format"].to_numpy()
+        )
         return Conditions(
             torch.from_numpy(np.ascontiguousarray(compounds, dtype=np.float32)),
             torch.from_numpy(source),
@@ -188,16 +211,32 @@ class ConditionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         vector = (conditions.compound - self.compound_mean) / self.compound_sd
         compound = self.compound(vector).unflatten(1, (self.compound_tokens, self.width))
         place = conditions.well[:, :2]
-        angles = torch.cat([place * (torch.pi * 2.0**octave) for octave in range(self.fourier)], dim=1) if self.fourier else place[:, :0]
+        angles = (
+            torch.cat([place * (torch.pi * 2.0**octave) for octave in range(self.fourier)], dim=1)
+            if self.fourier
+            else place[:, :0]
+        )
         well = self.well(torch.cat([conditions.well, angles.sin(), angles.cos()], dim=1))
-        others = torch.stack([self.source(conditions.source), self.batch(conditions.batch), self.plate_format(conditions.plate_format), well], dim=1)
+        others = torch.stack(
+            [
+                self.source(conditions.source),
+                self.batch(conditions.batch),
+                self.plate_format(conditions.plate_format),
+                well,
+            ],
+            dim=1,
+        )
         tokens = torch.cat([compound, others], dim=1)
         given = torch.cat([conditions.given[:, :1].expand(-1, self.compound_tokens), conditions.given[:, 1:]], dim=1)
         tokens = self.norm(torch.where(given[:, :, None], tokens, self.null) + self.kind)
         return tokens, self.pool(tokens.flatten(1))
 
 
-def training_drop(conditions: Conditions, seed: int, step: int, each: float, context: float, everything: float) -> Conditions:
+def training_drop(
+    conditions: Conditions, seed: int, step: int, each: float, context: float, everything: float
+) -> Conditions:
     """Conditions with tokens dropped, as a function of (seed, step) only."""
     given = drop_tokens(conditions.given, philox(seed, step, 3), each, context, everything)
-    return Conditions(conditions.compound, conditions.source, conditions.batch, conditions.plate_format, conditions.well, given)
+    return Conditions(
+        conditions.compound, conditions.source, conditions.batch, conditions.plate_format, conditions.well, given
+    )

@@ -17,7 +17,9 @@ class ConfigError(ValueError):
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raises ConfigError when it is missing or not TOML."""
     if not path.is_file():
-        raise ConfigError(f"configuration: {path} is not a file; give the path of a TOML file, for example configs/ldm/small.toml")
+        raise ConfigError(
+            f"configuration: {path} is not a file; give the path of a TOML file, for example configs/ldm/small.toml"
+        )
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -42,7 +44,9 @@ def from_table(cls: type[C], table: dict[str, Any], where: str) -> C:
         elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if wanted in (int, float, str, bool) and type(value) is not wanted:
-            raise ConfigError(f"{where}: {key} = {value!r} is a {type(value).__name__}, expected {wanted.__name__}; correct the value")
+            raise ConfigError(
+                f"{where}: {key} = {value!r} is a {type(value).__name__}, expected {wanted.__name__}; correct the value"
+            )
         values[key] = value
     return cls(**values)
 
@@ -51,5 +55,7 @@ def read_table(path: Path, table: str, cls: type[C]) -> C:
     """Read table `[table]` of a TOML file into the dataclass `cls`. Raises ConfigError."""
     content = read_toml(path)
     if table not in content:
-        raise ConfigError(f"configuration: {path} has no table [{table}]; it has {', '.join(sorted(content)) or 'nothing'}")
+        raise ConfigError(
+            f"configuration: {path} has no table [{table}]; it has {', '.join(sorted(content)) or 'nothing'}"
+        )
     return from_table(cls, content[table], f"{path} [{table}]")

@@ -57,17 +57,26 @@ def to_float(stored: np.ndarray) -> Float[np.ndarray, "..."]:
 
 
 def load_data(folder: Path) -> TrainingData:
-    """Open a training folder. Raises TrainingDataError when a file is missing, a column is missing or the lengths differ."""
+    """Open a training folder. Raises TrainingDataError when a file is missing, a column is missing or the lengths
+    differ.
+    """
     for name in ("pictures.npy", "rows.parquet"):
         if not (folder / name).is_file():
-            raise TrainingDataError(f"training data: {folder} has no {name}; make the folder with dopaint simulate, or give another")
+            raise TrainingDataError(
+                f"training data: {folder} has no {name}; make the folder with dopaint simulate, or give another"
+            )
     pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
     rows = pd.read_parquet(folder / "rows.parquet")
     missing = [name for name in ROW_COLUMNS if name not in rows.columns]
     if missing:
-        raise TrainingDataError(f"training data: rows.parquet of {folder} lacks {', '.join(missing)}; expected {', '.join(ROW_COLUMNS)}")
+        raise TrainingDataError(
+            f"training data: rows.parquet of {folder} lacks {', '.join(missing)}; expected {', '.join(ROW_COLUMNS)}"
+        )
     if pictures.ndim != 4 or len(pictures) != len(rows):
-        raise TrainingDataError(f"training data: pictures.npy is {pictures.shape} and rows.parquet has {len(rows)} rows; expected [rows, channels, height, width]")
+        raise TrainingDataError(
+            f"training data: pictures.npy is {pictures.shape} and rows.parquet has {len(rows)} rows; expected [rows, "
+            "channels, height, width]"
+        )
     return TrainingData(pictures, rows.reset_index(drop=True))
 
 
@@ -81,11 +90,18 @@ def load_compounds(folder: Path) -> tuple[Float[np.ndarray, "m d"], pd.Index]:
     column = "compound" if "compound" in table.columns else "inchikey"
     keys = pd.Index(table[column].astype(str))
     if len(vectors) != len(keys) or not keys.is_unique or not np.isfinite(vectors).all():
-        raise TrainingDataError(f"training data: {len(vectors)} compound vectors and {len(keys)} InChIKeys in {folder}; expected one finite vector for each unique key")
+        raise TrainingDataError(
+            f"training data: {len(vectors)} compound vectors and {len(keys)} InChIKeys in {folder}; expected one "
+            "finite vector for each unique key"
+        )
     return vectors, keys
 
 
 def philox(seed: int, *counters: int) -> np.random.Generator:
-    """A generator that is a function of the seed and up to two counters (step, purpose) only, so that a resumed run draws the same numbers."""
-    key = np.array([np.uint64(seed & 0xFFFFFFFFFFFFFFFF), np.uint64(counters[1] if len(counters) > 1 else 0)], dtype=np.uint64)
+    """A generator that is a function of the seed and up to two counters (step, purpose) only, so that a resumed
+    run draws the same numbers.
+    """
+    key = np.array(
+        [np.uint64(seed & 0xFFFFFFFFFFFFFFFF), np.uint64(counters[1] if len(counters) > 1 else 0)], dtype=np.uint64
+    )
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, counters[0] if counters else 0, 0]))

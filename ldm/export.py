@@ -16,21 +16,33 @@ from ldm.unet import Denoiser
 
 
 def load_weights(net: Denoiser, folder: Path) -> None:
-    """Begin with the weights of a trained model folder. Raises ModelFolderError when it is damaged, RuntimeError when the sizes differ."""
+    """Begin with the weights of a trained model folder. Raises ModelFolderError when it is damaged, RuntimeError
+    when the sizes differ.
+    """
     trained = CellPaintingPipeline.from_pretrained(folder)
     net.unet.load_state_dict(trained.unet.state_dict())
     net.condition.load_state_dict(trained.condition.state_dict())
 
 
-def export(net: Denoiser, autoencoder: GroupAutoencoder, schedule: Schedule, data: Path, out: Path, steps: int, seconds: float) -> Path:
-    """Write the model folder `out` of a trained network: the weights as they are in `net` (average them before), and from the data folder intensity.json, the
-    contexts of its training rows and the InChIKeys of the compounds that it trained on. Raises TrainingDataError, IntensityError.
+def export(
+    net: Denoiser, autoencoder: GroupAutoencoder, schedule: Schedule, data: Path, out: Path, steps: int, seconds: float
+) -> Path:
+    """Write the model folder `out` of a trained network: the weights as they are in `net` (average them before), and
+    from the data folder intensity.json, the contexts of its training rows and the InChIKeys of the compounds that it
+    trained on. Raises TrainingDataError, IntensityError.
     """
     rows = load_data(data).rows
     trained_on = rows[rows["split"] == "train"]
     if "plate" not in trained_on.columns:
-        raise TrainingDataError(f"training data: rows.parquet of {data} lacks plate; expected it, to write the contexts of the model")
-    contexts = trained_on[["source", "batch", "plate", "plate_format"]].drop_duplicates().sort_values(["source", "batch", "plate"]).reset_index(drop=True)
+        raise TrainingDataError(
+            f"training data: rows.parquet of {data} lacks plate; expected it, to write the contexts of the model"
+        )
+    contexts = (
+        trained_on[["source", "batch", "plate", "plate_format"]]
+        .drop_duplicates()
+        .sort_values(["source", "batch", "plate"])
+        .reset_index(drop=True)
+    )
     pipeline = CellPaintingPipeline(
         vae=autoencoder.vae,
         unet=net.unet,

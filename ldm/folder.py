@@ -19,15 +19,17 @@ REFUSED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz")
 
 
 class ModelFolderError(ValueError):
-    """Raised when a model folder is missing, incomplete, damaged, changed, or holds weights that are not safetensors."""
+    """Raised when a model folder is missing, incomplete, damaged, changed, or holds weights that are not
+    safetensors.
+    """
 
 
 @dataclass(frozen=True)
 class PipelineSettings:
     """What the folder fixes, besides weights, so that a row determines its picture, and what it says about itself.
 
-    micro_batch, threads: how the network is always run. sampler, steps: the default. evidence: "simulation" or "real". conditions: in words, for example "simulated".
-    training_steps, training_minutes: what the weights took.
+    micro_batch, threads: how the network is always run. sampler, steps: the default. evidence: "simulation" or
+    "real". conditions: in words, for example "simulated". training_steps, training_minutes: what the weights took.
     """
 
     micro_batch: int = 8
@@ -47,13 +49,21 @@ def file_hash(path: Path) -> str:
 
 
 def hashed_files(folder: Path) -> list[Path]:
-    """The files that decide what a picture looks like: weights and configurations of every part, schedule, intensity scale, contexts."""
-    files = [path for part in (*PARTS, "scheduler") for path in sorted((folder / part).glob("*")) if path.suffix in (".safetensors", ".json")]
+    """The files that decide what a picture looks like: weights and configurations of every part, schedule,
+    intensity scale, contexts.
+    """
+    files = [
+        path
+        for part in (*PARTS, "scheduler")
+        for path in sorted((folder / part).glob("*"))
+        if path.suffix in (".safetensors", ".json")
+    ]
     return [*files, folder / "intensity.json", folder / "contexts.parquet"]
 
 
 def model_hash(folder: str | Path) -> str:
-    """sha256 over names and contents of the files that decide a picture, and over micro-batch, threads, sampler and steps.
+    """sha256 over names and contents of the files that decide a picture, and over micro-batch, threads, sampler and
+    steps.
 
     Raises ModelFolderError when the folder is incomplete.
     """
@@ -70,7 +80,10 @@ def model_hash(folder: str | Path) -> str:
 def require(folder: Path) -> None:
     """Raise ModelFolderError when the folder or something that must be in it is missing."""
     if not folder.is_dir():
-        raise ModelFolderError(f"model folder: {folder} does not exist; give the folder of a trained model, for example models/simulation-128")
+        raise ModelFolderError(
+            f"model folder: {folder} does not exist; give the folder of a trained model, for example "
+            "models/simulation-128"
+        )
     missing = [name for name in REQUIRED if not (folder / name).is_file()]
     missing += [f"{part}/*.safetensors" for part in PARTS if not list((folder / part).glob("*.safetensors"))]
     refuse_pickles(folder)
@@ -83,11 +96,16 @@ def refuse_pickles(folder: Path) -> None:
     for part in PARTS:
         for path in sorted((folder / part).glob("*")):
             if path.suffix in REFUSED:
-                raise ModelFolderError(f"model folder: {path} is not safetensors and is never opened; convert the weights and remove the file")
+                raise ModelFolderError(
+                    f"model folder: {path} is not safetensors and is never opened; convert the weights and remove the "
+                    "file"
+                )
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ModelFolderError, naming the file, unless every part is there, is whole, and is what was written (sha256 in dopaint.json)."""
+    """Raise ModelFolderError, naming the file, unless every part is there, is whole, and is what was written
+    (sha256 in dopaint.json).
+    """
     require(folder)
     content = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     written: dict[str, str] = content.get("files", {})
@@ -98,29 +116,45 @@ def check_folder(folder: Path) -> None:
                 with safe_open(path, framework="pt") as handle:
                     list(handle.keys())
             except (SafetensorError, OSError) as error:
-                raise ModelFolderError(f"model folder: {path} is not a whole safetensors file ({error}); get the folder again") from error
+                raise ModelFolderError(
+                    f"model folder: {path} is not a whole safetensors file ({error}); get the folder again"
+                ) from error
         if name in written and written[name] != file_hash(path):
-            raise ModelFolderError(f"model folder: {path} is not what was written (sha256 differs from {SETTINGS_FILE}); get the folder again")
+            raise ModelFolderError(
+                f"model folder: {path} is not what was written (sha256 differs from {SETTINGS_FILE}); get the folder "
+                "again"
+            )
     lost = sorted(name for name in written if not (folder / name).is_file())
     if lost:
-        raise ModelFolderError(f"model folder: {folder} lacks {lost[0]}, which {SETTINGS_FILE} names; get the folder again")
+        raise ModelFolderError(
+            f"model folder: {folder} lacks {lost[0]}, which {SETTINGS_FILE} names; get the folder again"
+        )
 
 
 def write_settings(folder: Path, settings: PipelineSettings, channels: ChannelGroups) -> None:
-    """Write dopaint.json: settings, channels, groups, and the sha256 of every hashed file. Other keys that the file already has are kept."""
+    """Write dopaint.json: settings, channels, groups, and the sha256 of every hashed file. Other keys that the
+    file already has are kept.
+    """
     path = folder / SETTINGS_FILE
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    content |= asdict(settings) | {"channels": list(channels.names), "groups": [list(group) for group in channels.groups]}
+    content |= asdict(settings) | {
+        "channels": list(channels.names),
+        "groups": [list(group) for group in channels.groups],
+    }
     content["files"] = {file.relative_to(folder).as_posix(): file_hash(file) for file in hashed_files(folder)}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_settings(folder: Path) -> tuple[PipelineSettings, ChannelGroups]:
-    """Settings and channel groups of a folder; keys of other rooms are left alone. Raises ModelFolderError when one is missing."""
+    """Settings and channel groups of a folder; keys of other rooms are left alone. Raises ModelFolderError when
+    one is missing.
+    """
     content = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     own = {name: value for name, value in content.items() if name in PipelineSettings.__dataclass_fields__}
     lacking = [name for name in ("micro_batch", "threads", "channels", "groups") if name not in content]
     if lacking:
-        raise ModelFolderError(f"model folder: {folder / SETTINGS_FILE} lacks {', '.join(lacking)}; get the folder again")
+        raise ModelFolderError(
+            f"model folder: {folder / SETTINGS_FILE} lacks {', '.join(lacking)}; get the folder again"
+        )
     channels = ChannelGroups(tuple(content["channels"]), tuple(tuple(group) for group in content["groups"]))
     return from_table(PipelineSettings, own, str(folder / SETTINGS_FILE)), channels

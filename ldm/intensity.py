@@ -16,7 +16,9 @@ class IntensityError(ValueError):
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """low and high, float [sources, channels], in camera units [0, 1]: low maps to -1 and high to 1 (0.1 and 99.9 percentiles of control wells)."""
+    """low and high, float [sources, channels], in camera units [0, 1]: low maps to -1 and high to 1 (0.1 and 99.9
+    percentiles of control wells).
+    """
 
     sources: tuple[str, ...]
     channels: tuple[str, ...]
@@ -26,37 +28,55 @@ class IntensityScale:
     def __post_init__(self) -> None:
         expected = (len(self.sources), len(self.channels))
         if self.low.shape != expected or self.high.shape != expected or not (self.high > self.low).all():
-            raise IntensityError(f"intensity scale: low {self.low.shape}, high {self.high.shape}; expected {expected} each and high above low; measure it again")
+            raise IntensityError(
+                f"intensity scale: low {self.low.shape}, high {self.high.shape}; expected {expected} each and high "
+                "above low; measure it again"
+            )
 
     def _of(self, sources: list[str]) -> tuple[Float[np.ndarray, "n c 1 1"], Float[np.ndarray, "n c 1 1"]]:
         unknown = sorted(set(sources) - set(self.sources))
         if unknown:
-            raise IntensityError(f"source: got {unknown[0]!r}, expected one of {', '.join(self.sources)}; choose a source that the model was trained on")
+            raise IntensityError(
+                f"source: got {unknown[0]!r}, expected one of {', '.join(self.sources)}; choose a source that the "
+                "model was trained on"
+            )
         at = [self.sources.index(name) for name in sources]
         return self.low[at][:, :, None, None].astype(np.float32), self.high[at][:, :, None, None].astype(np.float32)
 
     def to_camera(self, pictures: Float[np.ndarray, "n c h w"], sources: list[str]) -> Float[np.ndarray, "n c h w"]:
-        """[-1, 1] to camera units of each row's source, clipped to [0, 1], float32. Raises IntensityError for an unknown source."""
+        """[-1, 1] to camera units of each row's source, clipped to [0, 1], float32. Raises IntensityError for an
+        unknown source.
+        """
         low, high = self._of(sources)
-        camera: np.ndarray = np.clip(low + (pictures + np.float32(1.0)) * np.float32(0.5) * (high - low), 0.0, 1.0).astype(np.float32)
+        camera: np.ndarray = np.clip(
+            low + (pictures + np.float32(1.0)) * np.float32(0.5) * (high - low), 0.0, 1.0
+        ).astype(np.float32)
         return camera
 
     def to_network(self, pictures: Float[np.ndarray, "n c h w"], sources: list[str]) -> Float[np.ndarray, "n c h w"]:
         """Camera units to [-1, 1], clipped, float32. Raises IntensityError for an unknown source."""
         low, high = self._of(sources)
-        scaled: np.ndarray = np.clip((pictures - low) / (high - low) * np.float32(2.0) - np.float32(1.0), -1.0, 1.0).astype(np.float32)
+        scaled: np.ndarray = np.clip(
+            (pictures - low) / (high - low) * np.float32(2.0) - np.float32(1.0), -1.0, 1.0
+        ).astype(np.float32)
         return scaled
 
     def save(self, path: Path) -> None:
         """Write JSON: channels, and low and high lists for each source."""
-        sources = {name: {"low": self.low[i].tolist(), "high": self.high[i].tolist()} for i, name in enumerate(self.sources)}
-        path.write_text(json.dumps({"channels": list(self.channels), "sources": sources}, indent=1) + "\n", encoding="utf-8")
+        sources = {
+            name: {"low": self.low[i].tolist(), "high": self.high[i].tolist()} for i, name in enumerate(self.sources)
+        }
+        path.write_text(
+            json.dumps({"channels": list(self.channels), "sources": sources}, indent=1) + "\n", encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, path: Path) -> IntensityScale:
         """Read what `save` wrote. Raises IntensityError when the file is missing or incomplete."""
         if not path.is_file():
-            raise IntensityError(f"intensity scale: {path} is missing; measure it on control wells when the training data is made")
+            raise IntensityError(
+                f"intensity scale: {path} is missing; measure it on control wells when the training data is made"
+            )
         content = json.loads(path.read_text(encoding="utf-8"))
         try:
             names = tuple(content["sources"])
@@ -64,4 +84,6 @@ class IntensityScale:
             high = np.array([content["sources"][name]["high"] for name in names], dtype=np.float64)
             return cls(names, tuple(content["channels"]), low, high)
         except KeyError as error:
-            raise IntensityError(f"intensity scale: {path} lacks {error}; expected channels, and low and high of every source") from error
+            raise IntensityError(
+                f"intensity scale: {path} lacks {error}; expected channels, and low and high of every source"
+            ) from error

@@ -1,9 +1,12 @@
-"""Latents of all training pictures, computed once and kept on disk, and the statistics of them that a condition should predict."""
+"""Latents of all training pictures, computed once and kept on disk, and the statistics of them that a condition
+should predict.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -15,33 +18,45 @@ from torch import Tensor
 from ldm.autoencoder import GroupAutoencoder
 from ldm.data import TrainingData
 
+log = logging.getLogger("dopaint.training")
+
 
 def cache_key(autoencoder: GroupAutoencoder, data: TrainingData) -> str:
-    """sha256 over the autoencoder's weights, its scale and the table of rows: latents of another autoencoder or of other rows are never taken."""
+    """sha256 over the autoencoder's weights, its scale and the table of rows: latents of another autoencoder or of
+    other rows are never taken.
+    """
     digest = hashlib.sha256()
     for name, tensor in autoencoder.vae.state_dict().items():
         digest.update(name.encode() + tensor.detach().float().contiguous().numpy().tobytes())
     mean, sd = autoencoder.scale()
-    digest.update(mean.numpy().tobytes() + sd.numpy().tobytes() + repr((autoencoder.channels, data.pictures.shape)).encode())
+    digest.update(
+        mean.numpy().tobytes() + sd.numpy().tobytes() + repr((autoencoder.channels, data.pictures.shape)).encode()
+    )
     digest.update(data.rows.to_csv(index=False).encode())
     return digest.hexdigest()
 
 
-def cached_latents(autoencoder: GroupAutoencoder, data: TrainingData, folder: Path, batch: int = 16, report: int = 2000) -> Float[np.ndarray, "n z y x"]:
-    """Normalised latents of all rows, float16 [n, z, y, x], memory-mapped from `folder`/latents.npy, which is made if it is not there or does not fit."""
+def cached_latents(
+    autoencoder: GroupAutoencoder, data: TrainingData, folder: Path, batch: int = 16, report: int = 2000
+) -> Float[np.ndarray, "n z y x"]:
+    """Normalised latents of all rows, float16 [n, z, y, x], memory-mapped from `folder`/latents.npy, which is made
+    if it is not there or does not fit.
+    """
     path, note = folder / "latents.npy", folder / "latents.json"
     key = cache_key(autoencoder, data)
     if not (path.is_file() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["key"] == key):
         folder.mkdir(parents=True, exist_ok=True)
         height, width = data.pictures.shape[-2] // autoencoder.factor, data.pictures.shape[-1] // autoencoder.factor
         part = path.with_name("latents.part.npy")
-        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=(len(data.rows), autoencoder.latent_channels, height, width))
+        out = np.lib.format.open_memmap(
+            part, mode="w+", dtype=np.float16, shape=(len(data.rows), autoencoder.latent_channels, height, width)
+        )
         with torch.no_grad():
             for start in range(0, len(out), batch):
                 index = np.arange(start, min(start + batch, len(out)))
                 out[index] = autoencoder.encode(torch.from_numpy(data.read(index))).half().numpy()
                 if start % report < batch:
-                    print(f"latents {start} of {len(out)}", flush=True)
+                    log.info(f"latents {start} of {len(out)}")
         out.flush()
         del out
         os.replace(part, path)
@@ -51,8 +66,10 @@ def cached_latents(autoencoder: GroupAutoencoder, data: TrainingData, folder: Pa
 
 
 def latent_statistics(z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b s"]:
-    """Mean, log sd, log mean-square difference of neighbours (texture: horizontal and vertical) and the lower triangle of the channel correlations: [b, 3 c + c (c - 1) / 2]."""
-    b, c = z.shape[:2]
+    """Mean, log sd, log mean-square difference of neighbours (texture: horizontal and vertical) and the lower
+    triangle of the channel correlations: [b, 3 c + c (c - 1) / 2].
+    """
+    c = z.shape[1]
     mean = z.mean(dim=(2, 3))
     centred = z - mean[:, :, None, None]
     sd = centred.pow(2).mean(dim=(2, 3)).add(1e-4).sqrt()
@@ -65,7 +82,10 @@ def latent_statistics(z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b s"]:
 
 def all_statistics(latents: np.ndarray, fitted_on: np.ndarray) -> Float[Tensor, "n s"]:
     """Statistics of all rows, standardised by mean and sd over the rows `fitted_on` and clipped to +-5."""
-    parts = [latent_statistics(torch.from_numpy(latents[start : start + 1024].astype(np.float32))) for start in range(0, len(latents), 1024)]
+    parts = [
+        latent_statistics(torch.from_numpy(latents[start : start + 1024].astype(np.float32)))
+        for start in range(0, len(latents), 1024)
+    ]
     values = torch.cat(parts)
     known = values[torch.from_numpy(fitted_on)]
     return ((values - known.mean(dim=0)) / known.std(dim=0).clamp(min=1e-6)).clamp(-5.0, 5.0)

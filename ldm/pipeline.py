@@ -1,7 +1,8 @@
-"""The pipeline that paints: compound vectors and contexts in, pictures in camera units out, and the folder that it is kept in.
+"""The pipeline that paints: compound vectors and contexts in, pictures in camera units out, and the folder that it is
+kept in.
 
-A row of the design determines its picture: the network always runs at one micro-batch and thread count that are stored in the folder, short batches are
-padded, no layer mixes rows, and noise comes from the row's seed.
+A row of the design determines its picture: the network always runs at one micro-batch and thread count that are
+stored in the folder, short batches are padded, no layer mixes rows, and noise comes from the row's seed.
 """
 
 from __future__ import annotations
@@ -45,11 +46,12 @@ def fixed_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
+class CellPaintingPipeline(DiffusionPipeline):
     """Conditional latent diffusion of named-channel pictures.
 
-    vae: AutoencoderKL of three-channel groups. unet: the denoiser. condition: tokens of compounds and contexts. scheduler: diffusers' record of the schedule.
-    channels, intensity, known_contexts, settings: see their classes; known_contexts has the columns source, batch, plate, plate_format.
+    vae: AutoencoderKL of three-channel groups. unet: the denoiser. condition: tokens of compounds and contexts.
+    scheduler: diffusers' record of the schedule. channels, intensity, known_contexts, settings: see their classes;
+    known_contexts has the columns source, batch, plate, plate_format.
     """
 
     def __init__(
@@ -65,7 +67,12 @@ class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, condition=condition, scheduler=scheduler)
-        self.channels, self.intensity, self.known_contexts, self.settings = channels, intensity, known_contexts, settings
+        self.channels, self.intensity, self.known_contexts, self.settings = (
+            channels,
+            intensity,
+            known_contexts,
+            settings,
+        )
         self.schedule = schedule_of(scheduler)
         self.autoencoder = GroupAutoencoder(vae, channels)
         for module in (vae, unet, condition):
@@ -90,13 +97,25 @@ class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> Float[np.ndarray, "n c h w"]:
         """Paint one picture for each row, float32 [n, c, h, w] in camera units [0, 1].
 
-        compound_vectors: one row each. design_rows: source, batch, plate_format, row, column and seed (uint64). steps, sampler: None = those of the folder.
-        guidance: 1 paints p(picture | compound, context); other scales are for pictures only, not for effects. unconditional: ignore compound
-        and context (their null tokens), keep the source's intensity scale. progress: called with the number of pictures done so far.
+        compound_vectors: one row each. design_rows: source, batch, plate_format, row, column and seed (uint64).
+        steps, sampler: None = those of the folder.
+        guidance: 1 paints p(picture | compound, context); other scales are for pictures only, not for effects.
+        unconditional: ignore compound and context (their null tokens), keep the source's intensity scale. progress:
+        called with the number of pictures done so far.
 
         Raises UnknownContext, ScheduleError (steps or sampler), IntensityError.
         """
-        parts = list(self.stream(compound_vectors, design_rows, steps=steps, sampler=sampler, guidance=guidance, unconditional=unconditional, progress=progress))
+        parts = list(
+            self.stream(
+                compound_vectors,
+                design_rows,
+                steps=steps,
+                sampler=sampler,
+                guidance=guidance,
+                unconditional=unconditional,
+                progress=progress,
+            )
+        )
         return np.concatenate(parts) if parts else np.zeros((0, *self.picture_shape), dtype=np.float32)
 
     def stream(
@@ -110,7 +129,9 @@ class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
         unconditional: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Float[np.ndarray, "m c h w"]]:
-        """The same as `paint`, one micro-batch after the other, so that memory does not grow with the design. Rows are checked before the first is painted."""
+        """The same as `paint`, one micro-batch after the other, so that memory does not grow with the design. Rows
+        are checked before the first is painted.
+        """
         conditions = self.condition.conditions(compound_vectors, design_rows)
         if unconditional:
             conditions = conditions.keeping()
@@ -127,7 +148,9 @@ class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
             if progress is not None:
                 progress(int(index[-1]) + 1)
 
-    def _latents(self, conditions: Conditions, seeds: np.ndarray, run: Any, steps: int, guidance: float) -> Float[Tensor, "b z y x"]:
+    def _latents(
+        self, conditions: Conditions, seeds: np.ndarray, run: Any, steps: int, guidance: float
+    ) -> Float[Tensor, "b z y x"]:
         """Sample the latents of one padded micro-batch."""
         side, depth = int(self.unet.config["sample_size"]), int(self.unet.config["in_channels"])
         tokens, pooled = self.condition(conditions)
@@ -142,11 +165,15 @@ class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
             return plain + guidance * (v - plain)
 
         start = row_noise(seeds, (depth, side, side), 0)
-        latents: Tensor = run(velocity, start, self.schedule, steps, lambda i: row_noise(seeds, (depth, side, side), i + 1))
+        latents: Tensor = run(
+            velocity, start, self.schedule, steps, lambda i: row_noise(seeds, (depth, side, side), i + 1)
+        )
         return latents
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
-        """Write the model folder: half-precision safetensors in shards of at most 14 MB, configurations, intensity.json, contexts.parquet, dopaint.json with the sha256 of each file."""
+        """Write the model folder: half-precision safetensors in shards of at most 14 MB, configurations,
+        intensity.json, contexts.parquet, dopaint.json with the sha256 of each file.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("vae", "unet", "condition"):
@@ -165,7 +192,8 @@ class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
     def from_pretrained(cls, folder: str | Path, **_: Any) -> CellPaintingPipeline:
         """Read a model folder; weights are stored in half precision and computed with in float32.
 
-        Raises ModelFolderError, naming the file, when the folder or a file is missing, a file is damaged or changed, does not fit its configuration, or is not safetensors.
+        Raises ModelFolderError, naming the file, when the folder or a file is missing, a file is damaged or changed,
+        does not fit its configuration, or is not safetensors.
         """
         folder = Path(folder)
         check_folder(folder)
@@ -173,21 +201,38 @@ class CellPaintingPipeline(DiffusionPipeline):  # type: ignore[misc]
         modules: dict[str, Any] = {}
         for name, kind in (("vae", AutoencoderKL), ("unet", UNet2DConditionModel), ("condition", ConditionEncoder)):
             try:
-                modules[name] = kind.from_pretrained(folder / name, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+                modules[name] = kind.from_pretrained(
+                    folder / name, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+                )
             except (RuntimeError, ValueError, OSError, KeyError) as error:
                 reason = str(error).strip().splitlines()[0]
-                raise ModelFolderError(f"model folder: {folder / name} cannot be loaded ({reason}); get the folder again") from error
+                raise ModelFolderError(
+                    f"model folder: {folder / name} cannot be loaded ({reason}); get the folder again"
+                ) from error
         scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
         contexts = pd.read_parquet(folder / "contexts.parquet")
-        return cls(**modules, scheduler=scheduler, channels=channels, intensity=IntensityScale.load(folder / "intensity.json"), known_contexts=contexts, settings=settings)
+        return cls(
+            **modules,
+            scheduler=scheduler,
+            channels=channels,
+            intensity=IntensityScale.load(folder / "intensity.json"),
+            known_contexts=contexts,
+            settings=settings,
+        )
 
 
 def schedule_of(scheduler: DDPMScheduler) -> Schedule:
     """Our schedule from diffusers' record. Raises ModelFolderError when it is not scaled-linear v-prediction."""
     kind = (scheduler.config["beta_schedule"], scheduler.config["prediction_type"])
     if kind != ("scaled_linear", "v_prediction"):
-        raise ModelFolderError(f"scheduler: got {kind}, expected ('scaled_linear', 'v_prediction'); this room knows no other")
-    return Schedule(int(scheduler.config["num_train_timesteps"]), float(scheduler.config["beta_start"]), float(scheduler.config["beta_end"]))
+        raise ModelFolderError(
+            f"scheduler: got {kind}, expected ('scaled_linear', 'v_prediction'); this room knows no other"
+        )
+    return Schedule(
+        int(scheduler.config["num_train_timesteps"]),
+        float(scheduler.config["beta_start"]),
+        float(scheduler.config["beta_end"]),
+    )
 
 
 def scheduler_of(schedule: Schedule) -> DDPMScheduler:

@@ -1,7 +1,7 @@
 """From noise to latents: DDPM, DDIM and DPM-Solver++(2M), with trailing time steps and one noise stream a picture.
 
-Noise is a function of (seed of the row, stream, position) only: stream 0 starts a picture, stream i + 1 is what the i-th step adds. So a picture does not depend on
-the batch it is made in.
+Noise is a function of (seed of the row, stream, position) only: stream 0 starts a picture, stream i + 1 is what the
+i-th step adds. So a picture does not depend on the batch it is made in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ Sampler = Callable[[VelocityFn, Tensor, Schedule, int, StepNoise], Tensor]
 
 def row_noise(seeds: UInt64[np.ndarray, " b"], shape: tuple[int, ...], stream: int) -> Float[Tensor, "b ..."]:
     """Standard normal noise, float32 [b, *shape]: row k is Philox keyed by seeds[k], its counter begun at `stream`."""
-    rows = [np.random.Generator(np.random.Philox(key=int(seed), counter=[0, 0, stream, 0])).standard_normal(shape, dtype=np.float32) for seed in seeds]
+    rows = [
+        np.random.Generator(np.random.Philox(key=int(seed), counter=[0, 0, stream, 0])).standard_normal(
+            shape, dtype=np.float32
+        )
+        for seed in seeds
+    ]
     return torch.from_numpy(np.stack(rows))
 
 
@@ -49,7 +54,9 @@ def ddim(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_n
 
 
 def ddpm(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_noise: StepNoise) -> Tensor:
-    """Ancestral sampling (Ho et al. 2020, arXiv:2006.11239, equations 6 and 7, the smaller variance); adds noise at every step but the last."""
+    """Ancestral sampling (Ho et al. 2020, arXiv:2006.11239, equations 6 and 7, the smaller variance); adds noise
+    at every step but the last.
+    """
     times, abar = _levels(schedule, steps)
     for i, t in enumerate(times):
         x0, _ = _split(x, velocity(x, t), abar[i])
@@ -63,7 +70,9 @@ def ddpm(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_n
 
 
 def dpm_solver(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_noise: StepNoise) -> Tensor:
-    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, Algorithm 2); order 2, first and last step of order 1."""
+    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, Algorithm 2); order 2, first and last
+    step of order 1.
+    """
     times, abar = _levels(schedule, steps)
     half_log_snr = [0.5 * math.log(a / (1.0 - a)) for a in abar[:-1]]
     before: Tensor | None = None

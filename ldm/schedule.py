@@ -1,7 +1,7 @@
 """The noise schedule and the equations of v-prediction.
 
-Forward process: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, with abar_t the running product of 1 - beta_t. The network predicts
-v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022, arXiv:2202.00512, Appendix D).
+Forward process: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, with abar_t the running product of 1 - beta_t. The
+network predicts v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022, arXiv:2202.00512, Appendix D).
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0.0 < self.beta_start <= self.beta_end < 1.0:
-            raise ScheduleError(f"schedule: got {self!r}, expected steps >= 1 and 0 < beta_start <= beta_end < 1; correct the configuration")
+            raise ScheduleError(
+                f"schedule: got {self!r}, expected steps >= 1 and 0 < beta_start <= beta_end < 1; correct the "
+                "configuration"
+            )
 
     @property
     def betas(self) -> Float[np.ndarray, " t"]:
@@ -46,39 +49,50 @@ class Schedule:
         return abar.sqrt().float(), (1.0 - abar).sqrt().float()
 
 
-def add_noise(x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule) -> Float[Tensor, "b c h w"]:
+def add_noise(
+    x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule
+) -> Float[Tensor, "b c h w"]:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps."""
     signal, sd = schedule.signal_noise(t)
     return signal * x0 + sd * noise
 
 
-def velocity(x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule) -> Float[Tensor, "b c h w"]:
+def velocity(
+    x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule
+) -> Float[Tensor, "b c h w"]:
     """v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0, the target of the network."""
     signal, sd = schedule.signal_noise(t)
     return signal * noise - sd * x0
 
 
-def x0_from_velocity(xt: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule) -> Float[Tensor, "b c h w"]:
+def x0_from_velocity(
+    xt: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule
+) -> Float[Tensor, "b c h w"]:
     """x_0 = sqrt(abar_t) x_t - sqrt(1 - abar_t) v."""
     signal, sd = schedule.signal_noise(t)
     return signal * xt - sd * v
 
 
-def noise_from_velocity(xt: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule) -> Float[Tensor, "b c h w"]:
+def noise_from_velocity(
+    xt: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: Schedule
+) -> Float[Tensor, "b c h w"]:
     """eps = sqrt(1 - abar_t) x_t + sqrt(abar_t) v."""
     signal, sd = schedule.signal_noise(t)
     return sd * xt + signal * v
 
 
 def min_snr_weight(t: Int[Tensor, " b"], schedule: Schedule, gamma: float) -> Float[Tensor, " b"]:
-    """Weight of the v loss under min-SNR-gamma: min(SNR, gamma) / (SNR + 1) (Hang et al. 2023, arXiv:2303.09556, v-prediction form)."""
+    """Weight of the v loss under min-SNR-gamma: min(SNR, gamma) / (SNR + 1) (Hang et al. 2023, arXiv:2303.09556,
+    v-prediction form).
+    """
     abar = torch.as_tensor(schedule.alphas_cumprod, device=t.device)[t]
     snr = abar / (1.0 - abar)
     return (snr.clamp(max=gamma) / (snr + 1.0)).float()
 
 
 def trailing_steps(schedule: Schedule, n: int) -> Int[np.ndarray, " n"]:
-    """n time steps in falling order, trailing spacing: the first is always T - 1 (Lin et al. 2023, arXiv:2305.08891, Table 2).
+    """n time steps in falling order, trailing spacing: the first is always T - 1 (Lin et al. 2023, arXiv:2305.08891,
+    Table 2).
 
     Raises ScheduleError unless 1 <= n <= T.
     """

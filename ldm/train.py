@@ -1,13 +1,17 @@
-"""Training of the diffusion model, and the one door to every recipe of this room: `train` looks at the tables of the TOML file.
+"""Training of the diffusion model, and the one door to every recipe of this room: `train` looks at the tables of the
+TOML file.
 
-Stage one teaches the condition encoder alone: a linear head on the pooled condition regresses statistics of the latents (mean, spread, texture and
-correlation of channels), so that compound and context effects are in the condition before the U-Net asks for them. Stage two is v-prediction on cached latents.
-All random numbers of a step are functions of (seed, step): a run that is interrupted and given again ends with the same weights.
+Stage one teaches the condition encoder alone: a linear head on the pooled condition regresses statistics of the
+latents (mean, spread, texture and correlation of channels), so that compound and context effects are in the condition
+before the U-Net asks for them. Stage two is v-prediction on cached latents. All random numbers of a step are
+functions of (seed, step): a run that is interrupted and given again ends with the same weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +19,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from jaxtyping import Float
-from torch import Tensor
 
 from ldm.autoencoder import GroupAutoencoder
 from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
-from ldm.condition import ConditionEncoder, Conditions, training_drop
+from ldm.condition import ConditionEncoder
 from ldm.config import ConfigError, read_table, read_toml
-from ldm.data import TrainingData, load_compounds, load_data, philox
+from ldm.data import TrainingData, load_compounds, load_data
 from ldm.latents import all_statistics, cached_latents
-from ldm.schedule import Schedule, add_noise, min_snr_weight, velocity
+from ldm.objective import DiffusionTraining, TrainingSet, diffusion_loss, held_out, statistics_loss
+from ldm.schedule import Schedule
 from ldm.train_autoencoder import TrainingStopped, learning_rate, recipe
 from ldm.train_autoencoder import train as train_autoencoder
 from ldm.unet import Denoiser, UNetConfig, build_unet, n_parameters
+
+log = logging.getLogger("dopaint.training")
 
 
 @dataclass(frozen=True)
@@ -39,52 +44,12 @@ class ConditionConfig:
     fourier: int = 4
 
 
-@dataclass(frozen=True)
-class DiffusionTraining:
-    """The recipe. The learning rate falls over `steps` or, if max_minutes > 0, over that time, whichever ends first.
-
-    min_snr: gamma of the min-SNR weight, 0 for none. drop_each, drop_context, drop_everything: probabilities of dropping each token, all context tokens together, all
-    tokens. statistics_*: stage one, and the weight that its loss keeps in stage two. precision: "no" (float32) or "bf16". threads: 0 leaves torch's number alone.
+def build_condition(
+    unet: UNetConfig, config: ConditionConfig, data: TrainingData, vectors: np.ndarray
+) -> ConditionEncoder:
+    """An untrained encoder for the sources, batches and plate formats of the training rows, standardising by all
+    compound vectors.
     """
-
-    seed: int = 1
-    batch: int = 64
-    steps: int = 20000
-    max_minutes: float = 0.0
-    learning_rate: float = 6e-4
-    warmup_steps: int = 200
-    weight_decay: float = 1e-3
-    clip: float = 1.0
-    ema_decay: float = 0.999
-    min_snr: float = 0.0
-    drop_each: float = 0.05
-    drop_context: float = 0.1
-    drop_everything: float = 0.05
-    statistics_steps: int = 3000
-    statistics_batch: int = 256
-    statistics_rate: float = 2e-3
-    statistics_weight: float = 0.05
-    precision: str = "no"
-    threads: int = 0
-    log_every: int = 50
-    save_minutes: float = 5.0
-    validate_minutes: float = 10.0
-    validate_rows: int = 256
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Everything that a step reads: latents [n, z, y, x] on disk, conditions and standardised statistics of all rows, and the rows of each split."""
-
-    latents: np.ndarray
-    conditions: Conditions
-    statistics: Float[Tensor, "n s"]
-    train: np.ndarray
-    val: np.ndarray
-
-
-def build_condition(unet: UNetConfig, config: ConditionConfig, data: TrainingData, vectors: np.ndarray) -> ConditionEncoder:
-    """An untrained encoder for the sources, batches and plate formats of the training rows, standardising by all compound vectors."""
     rows = data.rows[data.rows["split"] == "train"]
     nested = rows[["source", "batch"]].drop_duplicates().sort_values(["source", "batch"])
     encoder = ConditionEncoder(
@@ -104,104 +69,48 @@ def build_condition(unet: UNetConfig, config: ConditionConfig, data: TrainingDat
 
 
 def prepare(condition: ConditionEncoder, data: TrainingData, folder: Path, latents: np.ndarray) -> TrainingSet:
-    """Join rows, compound vectors and latents. Held-out rows of batches that no training row has are left out of validation: their batch has no embedding."""
+    """Join rows, compound vectors and latents. Held-out rows of batches that no training row has are left out of
+    validation: their batch has no embedding.
+    """
     vectors, keys = load_compounds(folder)
     rows = data.rows
     known = rows["batch"].isin(condition.batches).to_numpy()
     at = keys.get_indexer(rows["compound"].astype(str))
     if (at < 0).any():
-        raise ConfigError(f"training data: compound {rows['compound'].iloc[int(np.argmin(at))]} has no vector in compounds.npy; encode it")
+        raise ConfigError(
+            f"training data: compound {rows['compound'].iloc[int(np.argmin(at))]} has no vector in compounds.npy; "
+            "encode it"
+        )
     safe = rows.copy()
     safe.loc[~known, ["source", "batch"]] = [condition.batch_sources[0], condition.batches[0]]
     conditions = condition.conditions(vectors[at], safe)
     train = data.indices("train")
-    return TrainingSet(latents, conditions, all_statistics(latents, train), train, np.flatnonzero((rows["split"] == "val").to_numpy() & known))
+    return TrainingSet(
+        latents,
+        conditions,
+        all_statistics(latents, train),
+        train,
+        np.flatnonzero((rows["split"] == "val").to_numpy() & known),
+    )
 
 
-def draw(pool: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n rows of the pool, with replacement when the pool is smaller than n."""
-    return rng.choice(pool, n, replace=n > len(pool))
-
-
-def uniform_steps(n: int, total: int, rng: np.random.Generator) -> np.ndarray:
-    """n time steps, uniform over 0 to total - 1, stratified within the batch."""
-    return rng.permutation(((np.arange(n) + rng.random()) / n * total).astype(np.int64))
-
-
-def statistics_loss(net: torch.nn.Module, held: TrainingSet, config: DiffusionTraining, step: int) -> Float[Tensor, ""]:
-    """Stage one: mean squared error of the predicted statistics of one batch."""
-    index = torch.from_numpy(draw(held.train, config.statistics_batch, philox(config.seed, step, 1)))
-    given = training_drop(held.conditions.rows(index), config.seed, step, config.drop_each, config.drop_context, config.drop_everything)
-    _, predicted = net(None, None, given)
-    loss: Tensor = (predicted - held.statistics[index]).pow(2).mean()
-    return loss
-
-
-def diffusion_loss(net: torch.nn.Module, held: TrainingSet, schedule: Schedule, config: DiffusionTraining, step: int) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Stage two: the loss of one batch and its v part alone."""
-    rng = philox(config.seed, step, 2)
-    rows = draw(held.train, config.batch, rng)
-    index = torch.from_numpy(rows)
-    x0 = torch.from_numpy(held.latents[rows].astype(np.float32))
-    noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-    t = torch.from_numpy(uniform_steps(len(rows), schedule.steps, rng))
-    given = training_drop(held.conditions.rows(index), config.seed, step, config.drop_each, config.drop_context, config.drop_everything)
-    predicted, statistics = net(add_noise(x0, noise, t, schedule), t, given)
-    squared = (predicted - velocity(x0, noise, t, schedule)).pow(2).mean(dim=(1, 2, 3))
-    v_loss = (squared * min_snr_weight(t, schedule, config.min_snr)).mean() if config.min_snr else squared.mean()
-    return v_loss + config.statistics_weight * (statistics - held.statistics[index]).pow(2).mean(), v_loss.detach()
-
-
-@torch.no_grad()
-def held_out(net: Denoiser, held: TrainingSet, schedule: Schedule, config: DiffusionTraining, unet: bool) -> dict[str, float]:
-    """Held-out v loss and share of explained variance of the statistics: conditional, with shuffled compounds, with shuffled contexts, unconditional.
-
-    The same rows, noise and time steps every time. A model that uses what it is given is worse when compounds or contexts are shuffled.
-    """
-    if not len(held.val):
-        return {}
-    rng = philox(config.seed, 0, 9)
-    rows = held.val[rng.permutation(len(held.val))[: config.validate_rows]]
-    n = len(rows)
-    x0 = torch.from_numpy(held.latents[np.sort(rows)].astype(np.float32))
-    index, other = torch.from_numpy(np.sort(rows)), torch.from_numpy(rng.permutation(n))
-    noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-    t = torch.from_numpy(uniform_steps(n, schedule.steps, rng))
-    given, truth = held.conditions.rows(index), held.statistics[index]
-    xt, v = add_noise(x0, noise, t, schedule), velocity(x0, noise, t, schedule)
-    mixed = given.rows(other)
-    variants = {
-        "conditional": given,
-        "compound_shuffled": Conditions(mixed.compound, given.source, given.batch, given.plate_format, given.well, given.given),
-        "context_shuffled": Conditions(given.compound, mixed.source, mixed.batch, mixed.plate_format, mixed.well, given.given),
-        "unconditional": given.keeping(),
-    }
-    result: dict[str, float] = {}
-    for name, conditions in variants.items():
-        predicted = net.statistics(conditions)
-        result[f"r2_{name}"] = float(1.0 - (predicted - truth).pow(2).mean() / (truth - truth.mean(dim=0)).pow(2).mean())
-        if unet:
-            total = 0.0
-            for part in torch.arange(n).split(config.batch):
-                with torch.autocast(xt.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-                    guess, _ = net(xt[part], t[part], conditions.rows(part))
-                total += float((guess.float() - v[part]).pow(2).mean(dim=(1, 2, 3)).sum())
-            result[f"v_{name}"] = total / n
-    return result
-
-
-def train(config_path: Path, data: Path, out: Path, start_from: Path | None = None, autoencoder: Path | None = None) -> Path:
+def train(
+    config_path: Path, data: Path, out: Path, start_from: Path | None = None, autoencoder: Path | None = None
+) -> Path:
     """Train what the TOML file describes on a data folder; returns the folder of the result.
 
-    A file with [autoencoder] trains the autoencoder (result `out`/vae). A file with [unet] trains the diffusion model on the latents of `autoencoder`
-    (default `out`/vae; result `out`/model, a whole pipeline folder). The same command goes on after an interruption. `start_from`: a trained folder whose weights a new run
-    begins with. Raises ConfigError, TrainingDataError, CheckpointError, TrainingStopped.
+    A file with [autoencoder] trains the autoencoder (result `out`/vae). A file with [unet] trains the diffusion model
+    on the latents of `autoencoder` (default `out`/vae; result `out`/model, a whole pipeline folder). The same command
+    goes on after an interruption. `start_from`: a trained folder whose weights a new run begins with. Raises
+    ConfigError, TrainingDataError, CheckpointError, TrainingStopped.
     """
     tables = read_toml(config_path)
     if "autoencoder" in tables:
         return train_autoencoder(config_path, data, out, start_from)
     if "unet" not in tables:
-        raise ConfigError(f"configuration: {config_path} has neither [autoencoder] nor [unet]; give one of configs/ldm/*.toml")
+        raise ConfigError(
+            f"configuration: {config_path} has neither [autoencoder] nor [unet]; give one of configs/ldm/*.toml"
+        )
     unet = read_table(config_path, "unet", UNetConfig)
     condition = read_table(config_path, "condition", ConditionConfig)
     config = read_table(config_path, "diffusion_training", DiffusionTraining)
@@ -219,7 +128,9 @@ def run(
     stop_at: int | None = None,
     export_only: bool = False,
 ) -> Path:
-    """Train and write the model folder; `stop_at` ends the run after that many steps, as an interruption would; `export_only` writes the model of the last checkpoint."""
+    """Train and write the model folder; `stop_at` ends the run after that many steps, as an interruption would;
+    `export_only` writes the model of the last checkpoint.
+    """
     from ldm.export import export, load_weights
 
     if config.threads:
@@ -234,19 +145,40 @@ def run(
         net = Denoiser(build_unet(unet), encoder, held.statistics.shape[1])
     if start_from is not None:
         load_weights(net, start_from)
-    print(f"U-Net {n_parameters(net.unet) / 1e6:.1f} M parameters, condition {n_parameters(encoder) / 1e6:.2f} M, {len(held.train)} training rows", flush=True)
-    accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-    optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True)
+    log.info(
+        f"U-Net {n_parameters(net.unet) / 1e6:.1f} M parameters, condition {n_parameters(encoder) / 1e6:.2f} M, "
+        f"{len(held.train)} training rows"
+    )
+    accelerator = Accelerator(
+        mixed_precision=config.precision, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+    )
     ema, checkpoint = Ema(net, config.ema_decay), out / "diffusion.safetensors"
     described = recipe(unet, condition, config)
     step, seconds = 0, 0.0
     if checkpoint.is_file():
         progress = load_checkpoint(checkpoint, net, ema, optimiser, described)
         step, seconds = progress.step, progress.seconds
-        print(f"going on from step {step} ({seconds / 60:.1f} min)", flush=True)
+        log.info(f"going on from step {step} ({seconds / 60:.1f} min)")
     if not export_only:
         model, prepared = accelerator.prepare(net, optimiser)
-        seconds, step = loop(accelerator, model, net, prepared, ema, held, schedule, config, checkpoint, described, step, seconds, stop_at)
+        seconds, step = loop(
+            accelerator,
+            model,
+            net,
+            prepared,
+            ema,
+            held,
+            schedule,
+            config,
+            checkpoint,
+            described,
+            step,
+            seconds,
+            stop_at,
+        )
     ema.copy_to(net)
     return export(net, autoencoder, schedule, folder, out / "model", step, seconds)
 
@@ -275,12 +207,23 @@ def loop(
         if fraction >= 1.0 or (stop_at is not None and step >= stop_at):
             break
         warming = step < warm
-        rate = learning_rate(step / warm, step, config.statistics_rate, 100) if warming else learning_rate(fraction, step - warm, config.learning_rate, config.warmup_steps)
+        rate = (
+            learning_rate(step / warm, step, config.statistics_rate, 100)
+            if warming
+            else learning_rate(fraction, step - warm, config.learning_rate, config.warmup_steps)
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, shown = (statistics_loss(model, held, config, step),) * 2 if warming else diffusion_loss(model, held, schedule, config, step)
+        loss, shown = (
+            (statistics_loss(model, held, config, step),) * 2
+            if warming
+            else diffusion_loss(model, held, schedule, config, step)
+        )
         if not torch.isfinite(loss):
-            raise TrainingStopped(f"diffusion training: the loss is {loss.item()} at step {step}; the last checkpoint is {checkpoint}: lower learning_rate")
+            raise TrainingStopped(
+                f"diffusion training: the loss is {loss.item()} at step {step}; the last checkpoint is {checkpoint}: "
+                "lower learning_rate"
+            )
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.clip)
@@ -292,12 +235,15 @@ def loop(
             speed = (config.statistics_batch if warming else config.batch) * (step - first) / (now - entered)
             left = (budget - seconds if budget else seconds / max(fraction, 1e-9) - seconds) / 60.0
             name = "statistics" if warming else "v"
-            print(f"step {step} {seconds / 60:.1f} min, {left:.0f} left, {speed:.0f} pictures/s, lr {rate:.1e}, {name} {float(shown.detach()):.4f}", flush=True)
+            log.info(
+                f"step {step} {seconds / 60:.1f} min, {left:.0f} left, {speed:.0f} pictures/s, lr {rate:.1e}, {name} "
+                f"{float(shown.detach()):.4f}"
+            )
         if accelerator.is_main_process and (step == warm or now - checked > config.validate_minutes * 60.0):
             ema.swap(net)
             report = held_out(net, held, schedule, config, unet=step > warm)
             ema.swap(net)
-            print(f"held out at step {step}: " + " ".join(f"{name} {value:.4f}" for name, value in report.items()), flush=True)
+            log.info(f"held out at step {step}: " + " ".join(f"{name} {value:.4f}" for name, value in report.items()))
             checked = now
         if step == warm:
             entered, first = time.monotonic(), step
@@ -306,7 +252,12 @@ def loop(
             saved = now
     if accelerator.is_main_process:
         save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, seconds, described))
-        print(f"held out at step {step}: " + " ".join(f"{name} {value:.4f}" for name, value in held_out(net, held, schedule, config, step > warm).items()), flush=True)
+        log.info(
+            f"held out at step {step}: "
+            + " ".join(
+                f"{name} {value:.4f}" for name, value in held_out(net, held, schedule, config, step > warm).items()
+            )
+        )
     return seconds, step
 
 
@@ -320,12 +271,19 @@ def main() -> None:
     parser.add_argument("--start-from", type=Path, default=None)
     parser.add_argument("--export", action="store_true", help="write the model folder of the last checkpoint and stop")
     args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     if args.export:
-        unet, condition = read_table(args.config, "unet", UNetConfig), read_table(args.config, "condition", ConditionConfig)
+        unet, condition = (
+            read_table(args.config, "unet", UNetConfig),
+            read_table(args.config, "condition", ConditionConfig),
+        )
         config = read_table(args.config, "diffusion_training", DiffusionTraining)
-        print(run(unet, condition, config, args.data, args.out, args.autoencoder or args.out / "vae", export_only=True))
+        log.info(
+            "%s",
+            run(unet, condition, config, args.data, args.out, args.autoencoder or args.out / "vae", export_only=True),
+        )
         return
-    print(train(args.config, args.data, args.out, args.start_from, args.autoencoder))
+    log.info("%s", train(args.config, args.data, args.out, args.start_from, args.autoencoder))
 
 
 if __name__ == "__main__":

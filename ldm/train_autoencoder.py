@@ -1,13 +1,16 @@
 """Training of the group autoencoder: L1, edges and local contrast at several scales, and KL.
 
-There is no downloaded feature network: texture is kept by comparing gradients and maps of the local standard deviation of picture and reconstruction.
+There is no downloaded feature network: texture is kept by comparing gradients and maps of the local standard
+deviation of picture and reconstruction.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +27,8 @@ from ldm.channels import ChannelGroups, to_groups
 from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
 from ldm.config import read_table
 from ldm.data import TrainingData, load_data, philox
+
+log = logging.getLogger("dopaint.training")
 
 
 class TrainingStopped(ValueError):
@@ -55,13 +60,17 @@ class AutoencoderTraining:
 
 
 def recipe(*parts: Any) -> str:
-    """The configuration as text, without what may change between an interruption and its resume (time, threads, log and save intervals)."""
+    """The configuration as text, without what may change between an interruption and its resume (time, threads,
+    log and save intervals).
+    """
     free = ("max_minutes", "threads", "log_every", "save_minutes")
     return repr([{name: value for name, value in asdict(part).items() if name not in free} for part in parts])
 
 
 def gradient_loss(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], scales: int) -> Float[Tensor, ""]:
-    """Mean L1 distance of horizontal and vertical differences at `scales` scales, each half as large as the one before."""
+    """Mean L1 distance of horizontal and vertical differences at `scales` scales, each half as large as the one
+    before.
+    """
     total = x.new_zeros(())
     for scale in range(scales):
         if scale:
@@ -79,7 +88,9 @@ def local_sd(x: Float[Tensor, "b c h w"], window: int = 5) -> Float[Tensor, "b c
 
 
 def contrast_loss(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], scales: int) -> Float[Tensor, ""]:
-    """Mean L1 distance of the local standard deviations, so that smooth reconstructions of grainy pictures are penalised."""
+    """Mean L1 distance of the local standard deviations, so that smooth reconstructions of grainy pictures are
+    penalised.
+    """
     total = x.new_zeros(())
     for scale in range(scales):
         if scale:
@@ -89,7 +100,9 @@ def contrast_loss(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], scal
 
 
 def learning_rate(fraction: float, step: int, peak: float, warmup: int) -> float:
-    """Linear warm-up over `warmup` steps, then a half cosine over the fraction of the run that is done, down to a hundredth of the peak."""
+    """Linear warm-up over `warmup` steps, then a half cosine over the fraction of the run that is done, down to a
+    hundredth of the peak.
+    """
     cosine = 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))
     return peak * cosine * min(1.0, (step + 1) / max(warmup, 1))
 
@@ -110,9 +123,14 @@ def measure_scale(autoencoder: GroupAutoencoder, data: TrainingData, index: np.n
 
 
 def losses(
-    vae: torch.nn.Module, x: Float[Tensor, "b 3 h w"], noise: Float[Tensor, "b z y x"] | None, config: AutoencoderTraining
+    vae: torch.nn.Module,
+    x: Float[Tensor, "b 3 h w"],
+    noise: Float[Tensor, "b z y x"] | None,
+    config: AutoencoderTraining,
 ) -> dict[str, Float[Tensor, ""]]:
-    """All parts of the loss for a batch of groups; noise None decodes the posterior mean. "loss" is their weighted sum."""
+    """All parts of the loss for a batch of groups; noise None decodes the posterior mean. "loss" is their weighted
+    sum.
+    """
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
         posterior = vae.encode(x).latent_dist  # type: ignore[operator]
         z = posterior.mean if noise is None else posterior.mean + posterior.std * noise
@@ -124,11 +142,18 @@ def losses(
         "contrast": contrast_loss(x, y, config.scales),
         "kl": 0.5 * (mean**2 + logvar.exp() - 1.0 - logvar).mean(),
     }
-    parts["loss"] = parts["l1"] + config.gradient_weight * parts["gradient"] + config.contrast_weight * parts["contrast"] + config.kl_weight * parts["kl"]
+    parts["loss"] = (
+        parts["l1"]
+        + config.gradient_weight * parts["gradient"]
+        + config.contrast_weight * parts["contrast"]
+        + config.kl_weight * parts["kl"]
+    )
     return parts
 
 
-def training_batch(data: TrainingData, index: np.ndarray, channels: ChannelGroups, config: AutoencoderTraining, step: int) -> Float[Tensor, "b 3 s s"]:
+def training_batch(
+    data: TrainingData, index: np.ndarray, channels: ChannelGroups, config: AutoencoderTraining, step: int
+) -> Float[Tensor, "b 3 s s"]:
     """Crops of random rows, one random group each: a function of (seed, step) only."""
     rng = philox(config.seed, step, 1)
     crops = torch.from_numpy(data.crops(rng.choice(index, config.batch), config.crop, rng))
@@ -137,18 +162,29 @@ def training_batch(data: TrainingData, index: np.ndarray, channels: ChannelGroup
 
 
 def train(config_path: Path, data: Path, out: Path, start_from: Path | None = None) -> Path:
-    """Train the autoencoder of a TOML file (tables [autoencoder] and [autoencoder_training]) on a data folder; returns the folder `out`/vae.
+    """Train the autoencoder of a TOML file (tables [autoencoder] and [autoencoder_training]) on a data folder;
+    returns the folder `out`/vae.
 
-    A run that was stopped goes on from `out`/autoencoder.safetensors when the same command is given again. `start_from` is the folder of a trained
-    autoencoder whose weights a new run begins with. Raises TrainingStopped when the loss is not a number.
+    A run that was stopped goes on from `out`/autoencoder.safetensors when the same command is given again.
+    `start_from` is the folder of a trained autoencoder whose weights a new run begins with. Raises TrainingStopped
+    when the loss is not a number.
     """
     config = read_table(config_path, "autoencoder_training", AutoencoderTraining)
     size = read_table(config_path, "autoencoder", AutoencoderConfig)
     return run(size, config, load_data(data), out, start_from)
 
 
-def run(size: AutoencoderConfig, config: AutoencoderTraining, data: TrainingData, out: Path, start_from: Path | None = None, stop_at: int | None = None) -> Path:
-    """Train on opened data; `stop_at` ends the run after that many steps, as an interruption would (the schedule stays that of the whole run)."""
+def run(
+    size: AutoencoderConfig,
+    config: AutoencoderTraining,
+    data: TrainingData,
+    out: Path,
+    start_from: Path | None = None,
+    stop_at: int | None = None,
+) -> Path:
+    """Train on opened data; `stop_at` ends the run after that many steps, as an interruption would (the schedule
+    stays that of the whole run).
+    """
     torch.set_num_threads(config.threads)
     channels = ChannelGroups(size.channels)
     out.mkdir(parents=True, exist_ok=True)
@@ -158,14 +194,16 @@ def run(size: AutoencoderConfig, config: AutoencoderTraining, data: TrainingData
     if start_from is not None:
         vae.load_state_dict(GroupAutoencoder.load(start_from).vae.state_dict())
     vae.train()
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimiser = torch.optim.AdamW(
+        vae.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+    )
     ema = Ema(vae, config.ema_decay)
     checkpoint, described = out / "autoencoder.safetensors", recipe(size, config)
     step, seconds = 0, 0.0
     if checkpoint.is_file():
         progress = load_checkpoint(checkpoint, vae, ema, optimiser, described)
         step, seconds = progress.step, progress.seconds
-        print(f"going on from step {step} ({seconds / 60:.1f} min)", flush=True)
+        log.info(f"going on from step {step} ({seconds / 60:.1f} min)")
     train_index, val_index = data.indices("train"), data.indices("val")
     entered = saved = time.monotonic()
     began, first = entered - seconds, step
@@ -183,7 +221,10 @@ def run(size: AutoencoderConfig, config: AutoencoderTraining, data: TrainingData
         generator = torch.Generator().manual_seed((config.seed << 32) + step)
         parts = losses(vae, x, torch.randn((len(x), size.latent_channels, side, side), generator=generator), config)
         if not torch.isfinite(parts["loss"]):
-            raise TrainingStopped(f"autoencoder training: the loss is {parts['loss'].item()} at step {step}; the last checkpoint is {checkpoint}: lower learning_rate")
+            raise TrainingStopped(
+                f"autoencoder training: the loss is {parts['loss'].item()} at step {step}; the last checkpoint is "
+                f"{checkpoint}: lower learning_rate"
+            )
         optimiser.zero_grad(set_to_none=True)
         parts["loss"].backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), config.clip)
@@ -191,7 +232,16 @@ def run(size: AutoencoderConfig, config: AutoencoderTraining, data: TrainingData
         step += 1
         ema.update(vae, step)
         if step % config.log_every == 0:
-            log(out, step, seconds, fraction, rate, config.batch * (step - first) / max(time.monotonic() - entered, 1e-9), parts, validate(vae, ema, data, val_index, channels, config))
+            record(
+                out,
+                step,
+                seconds,
+                fraction,
+                rate,
+                config.batch * (step - first) / max(time.monotonic() - entered, 1e-9),
+                parts,
+                validate(vae, ema, data, val_index, channels, config),
+            )
         if time.monotonic() - saved > config.save_minutes * 60.0:
             save_checkpoint(checkpoint, vae, ema, optimiser, Progress(step, time.monotonic() - began, described))
             saved = time.monotonic()
@@ -204,7 +254,14 @@ def run(size: AutoencoderConfig, config: AutoencoderTraining, data: TrainingData
     return out / "vae"
 
 
-def validate(vae: torch.nn.Module, ema: Ema, data: TrainingData, index: np.ndarray, channels: ChannelGroups, config: AutoencoderTraining) -> dict[str, float]:
+def validate(
+    vae: torch.nn.Module,
+    ema: Ema,
+    data: TrainingData,
+    index: np.ndarray,
+    channels: ChannelGroups,
+    config: AutoencoderTraining,
+) -> dict[str, float]:
     """Losses of the averaged weights on the same crops of held-out rows every time; empty without held-out rows."""
     if not len(index):
         return {}
@@ -216,12 +273,23 @@ def validate(vae: torch.nn.Module, ema: Ema, data: TrainingData, index: np.ndarr
     return parts
 
 
-def log(out: Path, step: int, seconds: float, fraction: float, rate: float, speed: float, parts: dict[str, Tensor], held: dict[str, float]) -> None:
+def record(
+    out: Path,
+    step: int,
+    seconds: float,
+    fraction: float,
+    rate: float,
+    speed: float,
+    parts: dict[str, Tensor],
+    held: dict[str, float],
+) -> None:
     """Print one line and add it to log.csv."""
-    numbers = {name: float(value.detach()) for name, value in parts.items()} | {f"val_{name}": value for name, value in held.items()}
+    numbers = {name: float(value.detach()) for name, value in parts.items()} | {
+        f"val_{name}": value for name, value in held.items()
+    }
     left = seconds / fraction - seconds if fraction > 0 else float("nan")
     text = " ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-    print(f"step {step} {seconds / 60:.1f} min, {left / 60:.0f} left, {speed:.0f} pictures/s, lr {rate:.1e}, {text}", flush=True)
+    log.info(f"step {step} {seconds / 60:.1f} min, {left / 60:.0f} left, {speed:.0f} pictures/s, lr {rate:.1e}, {text}")
     path = out / "autoencoder_log.csv"
     fresh = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as handle:
@@ -239,7 +307,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start-from", type=Path, default=None)
     args = parser.parse_args()
-    print(train(args.config, args.data, args.out, args.start_from))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    log.info("%s", train(args.config, args.data, args.out, args.start_from))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """The paper's U-Net and the small one, both diffusers' `UNet2DConditionModel`.
 
-The paper: three levels 256/512/768, two residual blocks each, attention on the two deepest, 260.0 M parameters with 768-wide tokens. The small one is
-chosen for capacity a second on two CPU cores: at 16 x 16 latents convolutions are cheap where the channels are many and the picture small, and attention above the
-middle block costs more than it gives; the condition also enters every residual block through the pooled vector (scale and shift).
+The paper: three levels 256/512/768, two residual blocks each, attention on the two deepest, 260.0 M parameters with
+768-wide tokens. The small one is chosen for capacity a second on two CPU cores: at 16 x 16 latents convolutions are
+cheap where the channels are many and the picture small, and attention above the middle block costs more than it
+gives; the condition also enters every residual block through the pooled vector (scale and shift).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from diffusers import UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -25,9 +25,11 @@ class UNetError(ValueError):
 class UNetConfig:
     """Size of the network.
 
-    latent_size: side of a latent. latent_channels: in and out. widths: channels of each level. layers: residual blocks a level. attention: levels (0 = largest picture) with
-    transformer blocks beside the middle block, which always has one. token_width: width of the condition tokens. pooled: width of the pooled condition
-    that is added to the time embedding, 0 for none. scale_shift: let the embedding scale and shift (True) or only shift (False) each residual block.
+    latent_size: side of a latent. latent_channels: in and out. widths: channels of each level. layers: residual
+    blocks a level. attention: levels (0 = largest picture) with transformer blocks beside the middle block, which
+    always has one. token_width: width of the condition tokens. pooled: width of the pooled condition that is added to
+    the time embedding, 0 for none. scale_shift: let the embedding scale and shift (True) or only shift (False) each
+    residual block.
     """
 
     latent_size: int = 16
@@ -58,12 +60,20 @@ PAPER_PARAMETERS = 259_990_024
 
 
 def build_unet(config: UNetConfig) -> UNet2DConditionModel:
-    """An untrained U-Net. Raises UNetError when an attention level does not exist or a width is no multiple of the head width or norm groups."""
+    """An untrained U-Net. Raises UNetError when an attention level does not exist or a width is no multiple of the
+    head width or norm groups.
+    """
     levels = range(len(config.widths))
     if any(level not in levels for level in config.attention):
-        raise UNetError(f"attention: got levels {config.attention}, expected levels 0 to {len(config.widths) - 1}; correct the configuration")
+        raise UNetError(
+            f"attention: got levels {config.attention}, expected levels 0 to {len(config.widths) - 1}; correct the "
+            "configuration"
+        )
     if any(width % config.norm_groups or width % config.head_width for width in config.widths):
-        raise UNetError(f"widths: got {config.widths}, expected multiples of head_width {config.head_width} and norm_groups {config.norm_groups}; correct the configuration")
+        raise UNetError(
+            f"widths: got {config.widths}, expected multiples of head_width {config.head_width} and norm_groups "
+            f"{config.norm_groups}; correct the configuration"
+        )
     down = tuple("CrossAttnDownBlock2D" if level in config.attention else "DownBlock2D" for level in levels)
     up = tuple("CrossAttnUpBlock2D" if level in config.attention else "UpBlock2D" for level in reversed(levels))
     heads = tuple(width // config.head_width for width in config.widths)
@@ -91,7 +101,11 @@ def n_parameters(module: nn.Module) -> int:
 
 
 def predict(
-    unet: nn.Module, xt: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], tokens: Float[Tensor, "b n w"], pooled: Float[Tensor, "b p"]
+    unet: nn.Module,
+    xt: Float[Tensor, "b c h w"],
+    t: Int[Tensor, " b"],
+    tokens: Float[Tensor, "b n w"],
+    pooled: Float[Tensor, "b p"],
 ) -> Float[Tensor, "b c h w"]:
     """The velocity that the network predicts; networks without a pooled input get the tokens only."""
     takes_pooled = unet.config["class_embed_type"] is not None  # type: ignore[index]
@@ -101,7 +115,9 @@ def predict(
 
 
 class Denoiser(nn.Module):
-    """U-Net, condition encoder and a throw-away linear head that reads latent statistics from the pooled condition, as one module for training."""
+    """U-Net, condition encoder and a throw-away linear head that reads latent statistics from the pooled
+    condition, as one module for training.
+    """
 
     def __init__(self, unet: UNet2DConditionModel, condition: ConditionEncoder, n_statistics: int) -> None:
         super().__init__()
@@ -117,7 +133,9 @@ class Denoiser(nn.Module):
     def forward(
         self, xt: Float[Tensor, "b c h w"] | None, t: Int[Tensor, " b"] | None, conditions: Conditions
     ) -> tuple[Float[Tensor, "b c h w"] | None, Float[Tensor, "b s"]]:
-        """Velocity, and the statistics that the head reads from the same pooled vector; without xt and t the U-Net is not run."""
+        """Velocity, and the statistics that the head reads from the same pooled vector; without xt and t the U-Net
+        is not run.
+        """
         tokens, pooled = self.condition(conditions)
         if xt is None or t is None:
             return None, self.head(pooled)
