@@ -148,6 +148,21 @@ class CellPaintingPipeline(DiffusionPipeline):
             if progress is not None:
                 progress(int(index[-1]) + 1)
 
+    def compress(self, pictures: Float[np.ndarray, "n c h w"], sources: list[str]) -> Float[np.ndarray, "n c h w"]:
+        """Pictures in camera units [0, 1] after the autoencoder alone: encoded, decoded and brought back, float32.
+
+        What no denoiser of this folder can exceed. Raises IntensityError for an unknown source, ChannelError for another
+        number of channels.
+        """
+        scaled = self.intensity.to_network(pictures, sources)
+        parts = []
+        for start in range(0, len(scaled), self.settings.micro_batch):
+            with fixed_threads(self.settings.threads), torch.no_grad():
+                latents = self.autoencoder.encode(torch.from_numpy(scaled[start : start + self.settings.micro_batch]))
+                parts.append(self.autoencoder.decode(latents).numpy())
+        decoded = np.concatenate(parts) if parts else scaled
+        return self.intensity.to_camera(decoded, sources)
+
     def _latents(
         self, conditions: Conditions, seeds: np.ndarray, run: Any, steps: int, guidance: float
     ) -> Float[Tensor, "b z y x"]:
