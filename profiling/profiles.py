@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 META = "Metadata_"
+Words = Sequence[str] | np.ndarray  # one word a row: labels, groups, plates
 OUTCOME = "Metadata_Outcome"
 REASON = "Metadata_Reason"
 ROWS_IN = "Metadata_Rows_In"

@@ -18,6 +18,8 @@ from scipy.stats import f as fisher
 from scipy.stats import studentized_range
 from scipy.stats import t as student
 
+from profiling.profiles import Words
+
 
 class InvalidComparison(ValueError):
     """Groups that cannot be compared: too few, too small, or values and groups that do not fit together."""
@@ -45,7 +47,7 @@ def false_discovery_rate(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return out
 
 
-def _split(values: Float[np.ndarray, " n"], groups: Sequence[str]) -> dict[str, Float[np.ndarray, " m"]]:
+def _split(values: Float[np.ndarray, " n"], groups: Words) -> dict[str, Float[np.ndarray, " m"]]:
     if len(values) != len(groups):
         raise InvalidComparison(f"values has {len(values)} entries, groups {len(groups)}: expected as many")
     if np.isnan(values).any():
@@ -57,7 +59,7 @@ def _split(values: Float[np.ndarray, " n"], groups: Sequence[str]) -> dict[str, 
     return parts
 
 
-def anova(values: Float[np.ndarray, " n"], groups: Sequence[str]) -> Anova:
+def anova(values: Float[np.ndarray, " n"], groups: Words) -> Anova:
     """One-way analysis of variance. Assumes independent, normal values of equal variance."""
     parts = _split(values, groups)
     within = float(sum(((x - x.mean()) ** 2).sum() for x in parts.values()))
@@ -73,7 +75,7 @@ def anova(values: Float[np.ndarray, " n"], groups: Sequence[str]) -> Anova:
     return Anova(ratio, p, len(parts) - 1, free, mean_square, between / (between + within))
 
 
-def tukey_hsd(values: Float[np.ndarray, " n"], groups: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+def tukey_hsd(values: Float[np.ndarray, " n"], groups: Words, level: float = 0.95) -> pd.DataFrame:
     """Tukey's honestly significant differences, one row a pair (Tukey-Kramer where group sizes differ).
 
     Columns `group1`, `group2`, `difference` (mean of 2 - mean of 1), `low`, `high` (simultaneous at `level`), `p`
@@ -140,7 +142,7 @@ def paired_permutation(
     return observed, float((1 + (np.abs(null) >= abs(observed) - tolerance).sum()) / (1 + permutations))
 
 
-def mixed_model(values: Float[np.ndarray, " n"], groups: Sequence[str], blocks: Sequence[str]) -> pd.DataFrame:
+def mixed_model(values: Float[np.ndarray, " n"], groups: Words, blocks: Words) -> pd.DataFrame:
     """Random-intercept model, value = group + block + error with block ~ N(0, s_b^2), by restricted maximum likelihood.
 
     Blocks are folds (or compounds) that all methods share. One row a pair of groups: `difference` (2 - 1), `error`,
@@ -182,5 +184,5 @@ def mixed_model(values: Float[np.ndarray, " n"], groups: Sequence[str], blocks: 
     return table.assign(q=q, block_variance=ratio * variance, error_variance=variance)
 
 
-def _indicators(words: Sequence[str], names: Sequence[str]) -> Bool[np.ndarray, "n g"]:
+def _indicators(words: Words, names: Sequence[str]) -> Bool[np.ndarray, "n g"]:
     return np.array([[str(word) == name for name in names] for word in words], dtype=bool)

@@ -121,7 +121,7 @@ def expected_share(n_references: int, convention: str = "paper", agree: float = 
 
 def build(
     values: Float[np.ndarray, "n k"],
-    labels: Sequence[str | None],
+    labels: Sequence[str | None] | np.ndarray,
     names: Sequence[str],
     convention: str = "paper",
     min_references: int = 5,

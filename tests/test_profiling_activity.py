@@ -1,0 +1,95 @@
+"""Activity and enrichment: by hand, and against worlds in which the answer is known."""
+
+import numpy as np
+import pytest
+from scipy.stats import fisher_exact
+
+from profiling.activity import (
+    EffectSizeConfig,
+    cohesion,
+    count_activity,
+    folds_of_enrichment,
+    map_effect_size,
+)
+from profiling.profiles import InvalidProfiles
+from profiling.retrieval import unit_rows
+
+
+def test_folds_of_enrichment_equal_the_table_by_hand():
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 6
+    match = label[:, None] == label[None, :]
+    similarity = rng.normal(size=(60, 60)) + 0.8 * match
+    got = folds_of_enrichment(similarity, match, top=0.1).set_index("query")
+    i = 17
+    others = np.arange(60) != i
+    s, m = similarity[i, others], match[i, others]
+    above = s > np.percentile(s, 90)
+    table = [[(above & m).sum(), (above & ~m).sum()], [(~above & m).sum(), (~above & ~m).sum()]]
+    want = fisher_exact(table, alternative="greater")
+    assert got.loc[i, "odds_ratio"] == pytest.approx(want[0])
+    assert got.loc[i, "p"] == pytest.approx(want[1])
+    assert got["odds_ratio"].mean() > 2
+
+
+def test_an_infinite_ratio_is_replaced_and_said():
+    similarity = np.array([[0.0, 9.0, 1.0, 2.0, 3.0]] * 5)
+    match = np.zeros((5, 5), dtype=bool)
+    match[0, 1] = match[1, 0] = True
+    got = folds_of_enrichment(similarity, match, top=0.3)
+    assert got["query"].tolist() == [0, 1]
+    assert got.loc[0, "infinite"]
+    assert got.loc[0, "odds_ratio"] == 3.0
+
+
+def wells(effect, seed=0, plates=6, k=15):
+    rng = np.random.default_rng(seed)
+    rows = [(f"p{j}", f"r{j // 2}", c) for j in range(plates) for c in ["DMSO"] * 16 + ["active"] * 2 + ["idle"] * 2]
+    plate, replicate, compound = (np.array(x, dtype=object) for x in zip(*rows, strict=True))
+    shift = {p: rng.normal(size=k) for p in sorted(set(plate))}
+    direction = rng.normal(size=k)
+    values = rng.normal(size=(len(rows), k)) + 0.5 * np.stack([shift[p] for p in plate])
+    values[compound == "active"] += effect * direction
+    return unit_rows(values), compound, plate, replicate
+
+
+def test_effect_size_finds_the_active_compound_only():
+    unit, compound, plate, replicate = wells(1.5)
+    config = EffectSizeConfig(samples=300)
+    control = compound == "DMSO"
+    made = map_effect_size(unit, compound, plate, replicate, control, np.random.default_rng(0), config)
+    made = made.set_index("treatment")
+    assert made.loc["active", "active"]
+    assert made.loc["active", "effect_size"] > 1.5
+    assert not made.loc["idle", "active"]
+    assert abs(made.loc["idle", "effect_size"]) < 0.5
+    again = map_effect_size(unit, compound, plate, replicate, control, np.random.default_rng(0), config)
+    assert again.equals(made.reset_index())
+
+
+def test_effect_size_without_positives_elsewhere_is_nan():
+    unit, compound, plate, replicate = wells(1.0)
+    lonely = compound.copy()
+    lonely[(compound == "idle") & (plate != "p0")] = "active"
+    config = EffectSizeConfig(samples=20)
+    made = map_effect_size(unit, lonely, plate, replicate, lonely == "DMSO", np.random.default_rng(0), config)
+    row = made.set_index("treatment").loc["idle"]
+    assert np.isnan(row["effect_size"])
+    assert row["n_samples"] == 0
+    single = np.arange(len(unit)) == 0
+    with pytest.raises(InvalidProfiles, match="no DMSO well"):
+        map_effect_size(unit, compound, plate, replicate, single, np.random.default_rng(0), config)
+
+
+def test_count_activity_asks_for_an_interval_below_zero():
+    rng = np.random.default_rng(1)
+    z = np.concatenate([rng.normal(-2, 0.5, 12), rng.normal(0, 1, 12), rng.normal(2, 0.5, 12)])
+    made = count_activity(z, ["toxic"] * 12 + ["idle"] * 12 + ["growth"] * 12, rng).set_index("treatment")
+    assert made["active"].to_dict() == {"toxic": True, "idle": False, "growth": False}
+    assert made.loc["toxic", "median"] == pytest.approx(np.median(z[:12]))
+
+
+def test_imad_by_hand_and_never_alone():
+    made = cohesion(np.array([[0.0], [1.0], [3.0]]), replicate_map=0.4)  # distances 1, 3, 2: median 2, MAD 1
+    assert (made.imad, made.replicate_map) == (1.0, 0.4)
+    assert cohesion(np.zeros((4, 2)), 0.0).imad == np.inf
