@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -89,7 +89,7 @@ class CellProfilerEngine:
         """Process ids of the workers that run now."""
         return tuple(slot.worker.pid for slot in self._slots if slot.worker is not None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> CellProfilerEngine:
         for slot in self._slots:
             slot.start()
         return self

@@ -56,10 +56,8 @@ class WorkerProcess:
         """Sends one message. Raises WorkerDied, WorkerHung."""
         deadline = time.monotonic() + timeout_s
         left = memoryview(frames.encode(header, arrays))
-        poll = select.poll()
-        poll.register(self._requests, select.POLLOUT)
         while left:
-            self._wait(poll, deadline, timeout_s)
+            self._wait(self._requests.fileno(), select.POLLOUT, deadline, timeout_s)
             try:
                 left = left[os.write(self._requests.fileno(), left[:_CHUNK]) :]
             except BlockingIOError:
@@ -83,11 +81,9 @@ class WorkerProcess:
                 pipe.close()
 
     def _read(self, n: int, deadline: float, timeout_s: float) -> bytes:
-        poll = select.poll()
-        poll.register(self._answers, select.POLLIN)
         body = bytearray()
         while len(body) < n:
-            self._wait(poll, deadline, timeout_s)
+            self._wait(self._answers.fileno(), select.POLLIN, deadline, timeout_s)
             chunk = os.read(self._answers.fileno(), min(n - len(body), _CHUNK))
             if not chunk:
                 raise self._died()
@@ -95,7 +91,9 @@ class WorkerProcess:
         return bytes(body)
 
     @staticmethod
-    def _wait(poll: select.poll, deadline: float, timeout_s: float) -> None:
+    def _wait(pipe: int, event: int, deadline: float, timeout_s: float) -> None:
+        poll = select.poll()
+        poll.register(pipe, event)
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
             raise WorkerHung(f"no answer within {timeout_s:g} s")

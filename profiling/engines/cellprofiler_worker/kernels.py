@@ -1,7 +1,6 @@
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Puts our compiled kernels in the place of the functions that CellProfiler's modules call.
 
-The modules stay CellProfiler's; what is replaced is listed in `install`, and each is tested against what it replaces.
+The modules stay CellProfiler's; what is replaced is listed in `install`, and is tested against what it replaces.
 """
 
 from __future__ import annotations
@@ -10,36 +9,40 @@ from typing import Any
 
 import numpy as np
 
-from profiling.engines.cellprofiler_worker import haralick, reconstruction
-
-CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+from profiling.engines.cellprofiler_worker import colocalization, granularity, haralick
 
 
 def install() -> None:
-    """Replaces mahotas's Haralick features, and scikit-image's erosion and reconstruction with a cross."""
+    """Replaces, in this process:
+
+    * mahotas's Haralick features, and the table for a window that MeasureTexture formats of them;
+    * MeasureGranularity's spectrum of a plain 2-D picture;
+    * MeasureColocalization's pairs inside objects, where all but Costes is asked for.
+    """
     import mahotas.features
-    import skimage.morphology
+    from cellprofiler.modules.measurecolocalization import MeasureColocalization
+    from cellprofiler.modules.measuregranularity import MeasureGranularity
+    from cellprofiler.modules.measuretexture import TEXTURE, MeasureTexture
 
     mahotas.features.haralick = haralick.haralick
-    stock_reconstruction, stock_erosion = skimage.morphology.reconstruction, skimage.morphology.erosion
 
-    def is_cross(element: Any) -> bool:
-        return element is not None and np.array_equal(np.asarray(element, bool), CROSS)
+    def record_texture(
+        self: Any, workspace: Any, image: str, obj: str, scale: Any, feature: str, result: np.ndarray, gray_levels: str
+    ) -> list[Any]:
+        result[~np.isfinite(result)] = 0
+        workspace.add_measurement(obj, f"{TEXTURE}_{feature}_{image}_{scale}_{gray_levels}", result)
+        return []
 
-    def reconstruct(seed: np.ndarray, mask: np.ndarray, *args: Any, **kwargs: Any) -> Any:
-        if seed.ndim == 2 and not args and set(kwargs) == {"selem"} and is_cross(kwargs["selem"]):
-            return reconstruction.reconstruct(np.array(seed, float), np.asarray(mask, float))
-        return stock_reconstruction(seed, mask, *args, **kwargs)
+    stock_spectrum, stock_pairs = MeasureGranularity.run_on_image_setting, MeasureColocalization.run
 
-    def erode(picture: np.ndarray, *args: Any, **kwargs: Any) -> Any:
-        if (
-            picture.ndim == 2
-            and picture.dtype.kind == "f"
-            and not args
-            and set(kwargs) == {"selem"}
-            and is_cross(kwargs["selem"])
-        ):
-            return reconstruction.erode_cross(picture, np.empty_like(picture))
-        return stock_erosion(picture, *args, **kwargs)
+    def spectrum(self: Any, workspace: Any, image_name: str) -> Any:
+        done = granularity.run_on_picture(self, workspace, image_name)
+        return stock_spectrum(self, workspace, image_name) if done is None else done
 
-    skimage.morphology.reconstruction, skimage.morphology.erosion = reconstruct, erode
+    def pairs(self: Any, workspace: Any) -> None:
+        if not colocalization.run(self, workspace):
+            stock_pairs(self, workspace)
+
+    MeasureTexture.record_measurement = record_texture
+    MeasureGranularity.run_on_image_setting = spectrum
+    MeasureColocalization.run = pairs
