@@ -46,6 +46,18 @@ def morgan_bits(smiles: Sequence[str]) -> UInt8[np.ndarray, "n 256"]:
     return np.packbits(bits, axis=1)
 
 
+def morgan_sketch(smiles: Sequence[str], size: int = 256, seed: int = 0) -> Float[np.ndarray, "n size"]:
+    """Short dense form of the Morgan counts: float32, about unit scale after `size`-wise z-scoring.
+
+    log(1 + count), divided by its sum over the molecule (so a share of environments, whatever the size of the molecule),
+    times a seeded Gaussian matrix; distances between molecules are kept about (Johnson and Lindenstrauss 1984).
+    """
+    weights = np.log1p(morgan_counts(smiles))
+    shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    projection = np.random.default_rng(seed).normal(size=(SIZE, size)).astype(np.float32)
+    return (shares @ projection).astype(np.float32)
+
+
 def tanimoto(a: UInt8[np.ndarray, "n bytes"], b: UInt8[np.ndarray, "m bytes"]) -> Float[np.ndarray, "n m"]:
     """Tanimoto similarity |A and B| / |A or B| of packed bits, float32 in [0, 1]; two empty sets are 0 alike."""
     size_a = np.bitwise_count(a).sum(axis=1, dtype=np.int32)

@@ -1,0 +1,115 @@
+"""chem.encoder: a MolT5-shaped folder through the public path, and vectors that depend on the molecule alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
+
+from chem.corpus import train_vocabulary
+from chem.encoder import ENCODERS, Encoder, EncoderError, folder_hash, load_encoder, masked_mean
+from chem.molecule import standardise
+
+SMILES = ["CCO", "CC(=O)Oc1ccccc1C(=O)O", "CN1CCC[C@H]1c1cccnc1", "O=C(O)/C=C/c1ccccc1", "Clc1ccc2c(c1)Cc1ccccc1-2"]
+
+
+def _molt5_folder(folder: Path, seed: int = 0) -> Path:
+    """config.json, spiece.model and the weights of a whole T5 1.1 (with decoder and head), as the hub has MolT5."""
+    train_vocabulary(iter(SMILES * 40), folder / "spiece.model", 90)
+    (folder / "spiece.vocab").unlink(missing_ok=True)
+    config = T5Config(
+        vocab_size=190, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3, feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False, decoder_start_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        T5ForConditionalGeneration(config).save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 100}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _molt5_folder(tmp_path_factory.mktemp("molt5"))
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> Encoder:
+    return load_encoder(folder)
+
+
+def test_molt5_folder_loads_by_the_public_path(encoder: Encoder):
+    """The vector is the mean of the tokens that transformers itself gives for this folder."""
+    vectors = encoder.encode(SMILES)
+    assert vectors.shape == (5, encoder.dim) == (5, 24)
+    assert vectors.dtype == np.float32
+    network = T5EncoderModel.from_pretrained(encoder.name, local_files_only=True)
+    for text, vector in zip(SMILES, vectors, strict=True):
+        ids = encoder.tokenizer(text, return_tensors="pt").input_ids
+        assert ids[0, -1] == 1  # </s>
+        assert 2 not in ids  # nothing unknown
+        with torch.inference_mode():
+            states = network(input_ids=ids).last_hidden_state[0]
+        np.testing.assert_allclose(vector, states.mean(0).numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(encoder.encode_tokens(text), states.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_molt5_vector_has_the_same_bytes_in_any_list(encoder: Encoder):
+    alone = [encoder.encode([text])[0] for text in SMILES]
+    assert np.array_equal(encoder.encode(SMILES), np.stack(alone))
+    assert np.array_equal(encoder.encode(SMILES[::-1]), np.stack(alone[::-1]))
+    assert np.array_equal(encoder.encode([standardise(text) for text in SMILES]), np.stack(alone))
+    assert len({vector.tobytes() for vector in alone}) == len(SMILES)
+
+
+def test_molt5_batches_agree_with_single_molecules(encoder: Encoder):
+    """Padding is masked: the tolerance is float32 rounding of a reordered sum."""
+    np.testing.assert_allclose(encoder.encode(SMILES, batch_size=3), encoder.encode(SMILES), rtol=1e-4, atol=1e-5)
+
+
+def test_encode_leaves_the_thread_count_alone(encoder: Encoder):
+    before = torch.get_num_threads()
+    encoder.encode(SMILES[:1])
+    assert torch.get_num_threads() == before
+
+
+def test_masked_mean_by_hand():
+    states = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]]])
+    assert masked_mean(states, torch.tensor([[1.0, 1.0, 0.0]])).tolist() == [[2.0, 4.0]]
+
+
+def test_empty_list(encoder: Encoder):
+    assert encoder.encode([]).shape == (0, 24)
+
+
+def test_hash_follows_weights_tokenizer_and_config(folder: Path, tmp_path: Path):
+    other = _molt5_folder(tmp_path / "other", seed=1)
+    assert folder_hash(folder) == folder_hash(folder) != folder_hash(other)
+    again = folder_hash(other)
+    (other / "training.json").write_text("{}")
+    assert folder_hash(other) == again  # the record of the training decides no vector
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+    assert folder_hash(other) != again
+
+
+def test_a_hub_that_cannot_be_reached_says_how_to_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert ENCODERS["molt5-base"][0] == "laituan245/molt5-base"
+    with pytest.raises(EncoderError, match="hf download laituan245/molt5-base --local-dir DIR") as caught:
+        load_encoder("molt5-base")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["molt6", "./missing", "a/b/c"])
+def test_an_unknown_name_lists_the_known_ones(name: str):
+    with pytest.raises(EncoderError, match="molt5-base, molt5-large"):
+        load_encoder(name)
+
+
+def test_a_folder_that_is_no_encoder(tmp_path: Path):
+    with pytest.raises(EncoderError, match=r"no config\.json"):
+        load_encoder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(EncoderError, match="cannot be loaded"):
+        load_encoder(tmp_path)
