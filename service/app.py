@@ -148,7 +148,7 @@ def _add_results(app: FastAPI, desk: Desk) -> None:
         channel: Annotated[str, Query(max_length=40, description="composite or a channel's name")] = "composite",
         format: Annotated[Literal["png", "ome-tiff"], Query()] = "png",
         low: Annotated[float, Query(ge=0, le=1, allow_inf_nan=False, description="shown black")] = 0.0,
-        high: Annotated[float, Query(gt=0, le=1, allow_inf_nan=False, description="shown white")] = 0.6,
+        high: Annotated[float, Query(gt=0, le=1, allow_inf_nan=False, description="shown white")] = 0.3,
     ) -> Response:
         """One picture: PNG of a channel or composite, or the OME-TIFF with all channels."""
         if high <= low:

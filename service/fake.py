@@ -42,10 +42,24 @@ def class_of(smiles: str) -> str:
 
 
 class FakeRoom:
-    """See the module. `broken` names SMILES for which painting fails; `slow` is called for every picture painted."""
+    """See the module.
 
-    def __init__(self, *, broken: tuple[str, ...] = (), slow: Tick | None = None, engine: str = "fake") -> None:
+    `broken`: SMILES for which painting fails. `dead`: without cells in any draw; `sparse`: in every second
+    one; `torn`: whose pictures cannot be measured. `slow` is called for every picture painted.
+    """
+
+    def __init__(
+        self,
+        *,
+        broken: tuple[str, ...] = (),
+        dead: tuple[str, ...] = (),
+        sparse: tuple[str, ...] = (),
+        torn: tuple[str, ...] = (),
+        slow: Tick | None = None,
+        engine: str = "fake",
+    ) -> None:
         self._broken, self._slow, self._engine = broken, slow, engine
+        self._dead, self._sparse, self._torn = dead, sparse, torn
         self._vectors: dict[bytes, str] = {}
         self.card = ModelCard("fake", "simulation", "simulated", CHANNELS, SIZE, 4)
         plates = [
@@ -122,7 +136,11 @@ class FakeRoom:
             place = _numbers("context", row["batch"], row["row"], row["column"], n=N_FEATURES)
             values = np.zeros(SIZE * SIZE)
             values[:N_FEATURES] = direction + own + noise + place
-            pictures[i] = np.clip(0.5 + values / 40, 0, 1).reshape(SIZE, SIZE)
+            pictures[i] = np.clip(0.15 + values / 100, 0, 1).reshape(SIZE, SIZE)
+            if smiles in self._dead or (smiles in self._sparse and row["draw"] % 2):
+                pictures[i] = 0.0
+            if smiles in self._torn:
+                pictures[i] = 1.0
             if self._slow is not None:
                 self._slow(1)
             tick(1)
@@ -130,6 +148,12 @@ class FakeRoom:
 
     def measure(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> Measured:
         """Reads the features back from the pixels."""
-        values = (pictures[:, 0].reshape(len(pictures), -1)[:, :N_FEATURES].astype(np.float64) - 0.5) * 40
+        values = (pictures[:, 0].reshape(len(pictures), -1)[:, :N_FEATURES].astype(np.float64) - 0.15) * 100
+        outcomes = np.where(
+            pictures.max((1, 2, 3)) == 0, "no_cells", np.where(pictures.min((1, 2, 3)) == 1, "failed", "ok")
+        )
+        values[outcomes != "ok"] = np.nan
+        values[outcomes == "no_cells", 0] = 0.0
         tick(len(pictures))
-        return Measured(values, NAMES, ("ok",) * len(pictures), ("",) * len(pictures))
+        reasons = tuple("" if one == "ok" else f"this room was told so: {one}" for one in outcomes)
+        return Measured(values, NAMES, tuple(outcomes.tolist()), reasons)

@@ -1,7 +1,7 @@
 """Pictures of a result: OME-TIFF files with their evidence in the metadata, and PNG views of them.
 
-Files hold uint16, 0 to 65535 for [0, 1]; previews are 8 bit. Display limits are fixed numbers in camera
-units, so that pictures of a compound and of its control can be compared by eye.
+Display limits are numbers in camera units, not percentiles of a picture, so that pictures of a compound and of its
+control can be compared by eye.
 """
 
 from __future__ import annotations
@@ -11,23 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32
 from PIL import Image
 
+from profiling.images import composite, grey, read_ome_tiff, write_ome_tiff, write_png
 from service.answer import statement
 from service.errors import NotFound
 from service.rooms import ModelCard
 
 COMPOSITE = "composite"
-# Red, green and blue of each channel in the composite; for colour-blind readers there are the single channels.
-COLOURS: dict[str, tuple[float, float, float]] = {
-    "DNA": (0.15, 0.35, 1.0),
-    "ER": (0.1, 0.9, 0.3),
-    "RNA": (0.9, 0.8, 0.1),
-    "AGP": (1.0, 0.45, 0.1),
-    "Mito": (1.0, 0.1, 0.35),
-}
+BLACK, WHITE = 0.0, 0.3  # of a preview, in camera units
 
 
 def stem(draw: int) -> str:
@@ -39,71 +32,42 @@ def write_picture(
     folder: Path, draw: int, picture: Float[np.ndarray, "c h w"], card: ModelCard, row: dict[str, Any]
 ) -> None:
     """OME-TIFF and composite PNG of one draw; `row` is its design row and goes into the metadata with the evidence."""
-    plane = np.round(np.clip(picture, 0, 1) * 65535).astype(np.uint16)
     facts = {"evidence": card.evidence, "statement": statement(card.evidence), "conditions": card.conditions}
     words = {**facts, "model": card.name, **{key: str(value) for key, value in row.items()}}
-    tifffile.imwrite(
-        folder / f"{stem(draw)}.ome.tiff",
-        plane,
-        description=ome_xml(plane.shape, card.channels, words),
-        metadata=None,
-        photometric="minisblack",
-        compression="zlib",
-        software=False,
-    )
-    (folder / f"{stem(draw)}.png").write_bytes(png(plane / np.float32(65535), card.channels, COMPOSITE))
+    pixels = np.clip(picture, 0, 1).astype(np.float32)
+    write_ome_tiff(folder / f"{stem(draw)}.ome.tiff", pixels, card.channels, annotation=words)
+    ranges = dict.fromkeys(card.channels, (BLACK, WHITE))
+    shown = {"black": str(BLACK), "white": str(WHITE)}
+    write_png(folder / f"{stem(draw)}.png", composite(pixels, card.channels, ranges), {**facts, **shown})
 
 
-def read_picture(folder: Path, draw: int) -> Float[np.ndarray, "c h w"]:
-    """The picture of a draw in [0, 1]. Raises `NotFound`."""
+def read_picture(folder: Path, draw: int) -> tuple[Float32[np.ndarray, "c h w"], tuple[str, ...]]:
+    """The picture of a draw in [0, 1] and the names of its channels. Raises `NotFound`."""
     file = folder / f"{stem(draw)}.ome.tiff"
     if not file.is_file():
         raise NotFound(f"draw {draw} has no picture in this result: draws are numbered from 0")
-    return (tifffile.imread(file).astype(np.float32) / 65535).astype(np.float32)
+    read = read_ome_tiff(file)
+    return read.pixels, read.channels
 
 
 def png(
-    picture: Float[np.ndarray, "c h w"], channels: tuple[str, ...], view: str, low: float = 0.0, high: float = 0.6
+    picture: Float32[np.ndarray, "c h w"],
+    channels: tuple[str, ...],
+    view: str,
+    low: float = BLACK,
+    high: float = WHITE,
 ) -> bytes:
     """PNG of one channel (grey) or of the composite; `low` and `high` in [0, 1] are shown black and white.
 
     Raises `NotFound` for an unknown channel.
     """
-    shown = np.clip((picture - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
-    if view == COMPOSITE:
-        colours = np.array([COLOURS.get(name, (1.0, 1.0, 1.0)) for name in channels], np.float32)
-        mixed = 1 - np.prod(1 - shown[:, None] * colours[:, :, None, None], axis=0)
-        return _encode(np.moveaxis(np.round(mixed * 255).astype(np.uint8), 0, -1))
-    if view not in channels:
+    if view not in (COMPOSITE, *channels):
         raise NotFound(f"channel {view!r} is not in the pictures: expected {COMPOSITE} or one of {', '.join(channels)}")
-    return _encode(np.round(shown[channels.index(view)] * 255).astype(np.uint8))
-
-
-def _encode(pixels: UInt8[np.ndarray, "h w *rgb"]) -> bytes:
+    ranges = dict.fromkeys(channels, (low, high))
+    if view == COMPOSITE:
+        pixels: np.ndarray = composite(picture, channels, ranges)
+    else:
+        pixels = grey(picture[channels.index(view)], view, ranges)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG")
     return stream.getvalue()
-
-
-def ome_xml(shape: tuple[int, ...], channels: tuple[str, ...], facts: dict[str, str]) -> str:
-    """OME-XML of one field, planes in the order of the channels, `facts` as a map annotation; no clock, no path."""
-    from xml.sax.saxutils import escape, quoteattr
-
-    _, height, width = shape
-    named = "".join(
-        f'<Channel ID="Channel:0:{i}" Name={quoteattr(name)} SamplesPerPixel="1"/>' for i, name in enumerate(channels)
-    )
-    planes = "".join(
-        f'<TiffData IFD="{i}" FirstC="{i}" FirstT="0" FirstZ="0" PlaneCount="1"/>' for i in range(len(channels))
-    )
-    pairs = "".join(f"<M K={quoteattr(key)}>{escape(value)}</M>" for key, value in facts.items())
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
-        '<Image ID="Image:0" Name="field"><Description>' + escape(facts["statement"]) + "</Description>"
-        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="{width}" SizeY="{height}" '
-        f'SizeC="{len(channels)}" SizeZ="1" SizeT="1">{named}{planes}</Pixels>'
-        '<AnnotationRef ID="Annotation:0"/></Image>'
-        f'<StructuredAnnotations><MapAnnotation ID="Annotation:0"><Value>{pairs}</Value></MapAnnotation>'
-        "</StructuredAnnotations></OME>"
-    )

@@ -24,7 +24,7 @@ from chem.molecule import InvalidSmiles, Molecule, standardise
 from profiling.normalise import transform
 from profiling.profiles import Profiles, concatenate, with_prefix
 from service.answer import document
-from service.errors import entry, sentence
+from service.errors import EngineFailure, entry, sentence
 from service.reference import KINDS, Reference, check
 from service.request import FAILED, INVALID, OK, OUT_OF_DOMAIN, Outcome, Request
 from service.results import Writer
@@ -93,11 +93,15 @@ def contexts_of(room: Room, reference: Reference, request: Request) -> pd.DataFr
 def paint_and_measure(
     room: Room, molecule: Molecule, draws: pd.DataFrame, writer: Writer, folder: str, tick: Callable[[int, str], None]
 ) -> Painted:
-    """Paint one compound under every draw and measure the pictures, a bounded number at a time."""
+    """Paint one compound under every draw and measure the pictures, a bounded number at a time.
+
+    Raises `EngineFailure` when no picture could be measured; pictures without cells are measured.
+    """
     rows = draws.assign(compound=molecule.inchikey)[["compound", *draws.columns]]
     vector = room.vector(molecule)
     parts: list[Profiles] = []
     outcomes: list[str] = []
+    reasons: list[str] = []
     for start, stop in _chunks(len(rows), room.card.micro_batch):
         some = rows.iloc[start:stop].reset_index(drop=True)
         pictures = room.paint(vector, some, lambda n: tick(n, "painting"))
@@ -105,6 +109,9 @@ def paint_and_measure(
         measured = room.measure(pictures, lambda n: tick(n, "measuring"))
         parts.append(_profiles(some, measured))
         outcomes += measured.outcomes
+        reasons += measured.reasons
+    if all(one == "failed" for one in outcomes):
+        raise EngineFailure(f"none of {len(outcomes)} pictures could be measured, the first because: {reasons[0]}")
     return Painted(concatenate(_same_features(parts)), tuple(outcomes))
 
 

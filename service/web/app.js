@@ -95,6 +95,11 @@ async function follow(id) {
 function show(job) {
   shown = job;
   chosen = Math.max(0, job.molecules.findIndex((one) => one.predictions));
+  $("smiles").value = job.request.smiles.join("\n");
+  $("draws").value = job.request.draws;
+  $("seed").value = job.request.seed;
+  $("allow").checked = job.request.allow_simulated;
+  draw();
   $("banner").hidden = job.evidence !== "simulation";
   $("answer").hidden = false;
   showMolecule();
@@ -191,6 +196,6 @@ $("ask").addEventListener("submit", submit);
 $("channel").addEventListener("change", grid);
 $("high").addEventListener("input", () => { $("high-value").textContent = Number($("high").value).toFixed(2); });
 $("high").addEventListener("change", grid);
-draw();
 ask("v1/version").then((facts) => { $("banner").hidden = facts.evidence !== "simulation"; }).catch(() => {}); // the banner stays while nobody knows better
 if (location.hash.length > 1) follow(location.hash.slice(1)).catch(complain);
+else draw();
