@@ -12,6 +12,7 @@ from ldm.folder import PipelineSettings
 from ldm.intensity import IntensityScale
 from ldm.pipeline import CellPaintingPipeline, scheduler_of
 from ldm.schedule import Schedule
+from ldm.sensor import fit_grain
 from ldm.unet import Denoiser
 
 
@@ -49,7 +50,7 @@ def export(
         condition=net.condition,
         scheduler=scheduler_of(schedule),
         channels=autoencoder.channels,
-        intensity=IntensityScale.load(data / "intensity.json"),
+        intensity=fit_grain(autoencoder, load_data(data), IntensityScale.load(data / "intensity.json")),
         known_contexts=contexts,
         settings=PipelineSettings(training_steps=steps, training_minutes=round(seconds / 60.0, 1)),
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
-from jaxtyping import Float
+from jaxtyping import Float, UInt64
 from torch import Tensor
 
 from ldm.autoencoder import GroupAutoencoder
@@ -27,6 +27,7 @@ from ldm.folder import ModelFolderError, PipelineSettings, check_folder, model_h
 from ldm.intensity import IntensityScale
 from ldm.sampler import get_sampler, row_noise
 from ldm.schedule import Schedule
+from ldm.sensor import STREAM
 from ldm.unet import predict
 
 __all__ = ["CellPaintingPipeline", "ModelFolderError", "PipelineSettings", "UnknownContext", "model_hash"]
@@ -144,15 +145,16 @@ class CellPaintingPipeline(DiffusionPipeline):
             with fixed_threads(self.settings.threads), torch.no_grad():
                 x = self._latents(conditions.rows(torch.from_numpy(padded)), seeds[padded], run, n, guidance)
                 pictures = self.autoencoder.decode(x).numpy()[: len(index)]
-            yield self.intensity.to_camera(pictures, [sources[i] for i in index])
+            yield self._camera(pictures, [sources[i] for i in index], seeds[index])
             if progress is not None:
                 progress(int(index[-1]) + 1)
 
     def compress(self, pictures: Float[np.ndarray, "n c h w"], sources: list[str]) -> Float[np.ndarray, "n c h w"]:
-        """Pictures in camera units [0, 1] after the autoencoder alone: encoded, decoded and brought back, float32.
+        """Pictures in camera units [0, 1] after the autoencoder alone: encoded, decoded and brought back with the
+        camera's grain (noise streams 0, 1, 2, ...), float32.
 
-        What no denoiser of this folder can exceed. Raises IntensityError for an unknown source, ChannelError for another
-        number of channels.
+        What no denoiser of this folder can exceed. Raises IntensityError for an unknown source, ChannelError for
+        another number of channels.
         """
         scaled = self.intensity.to_network(pictures, sources)
         parts = []
@@ -161,7 +163,16 @@ class CellPaintingPipeline(DiffusionPipeline):
                 latents = self.autoencoder.encode(torch.from_numpy(scaled[start : start + self.settings.micro_batch]))
                 parts.append(self.autoencoder.decode(latents).numpy())
         decoded = np.concatenate(parts) if parts else scaled
-        return self.intensity.to_camera(decoded, sources)
+        return self._camera(decoded, sources, np.arange(len(decoded), dtype=np.uint64))
+
+    def _camera(
+        self, pictures: Float[np.ndarray, "n c h w"], sources: list[str], seeds: UInt64[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n c h w"]:
+        """Decoded pictures in camera units, with the grain of the source's camera from each row's own noise."""
+        camera = self.intensity.to_camera(pictures, sources)
+        if not self.intensity.grainy or not len(camera):
+            return camera
+        return self.intensity.grain(camera, sources, row_noise(seeds, camera.shape[1:], STREAM).numpy())
 
     def _latents(
         self, conditions: Conditions, seeds: np.ndarray, run: Any, steps: int, guidance: float

@@ -1,0 +1,62 @@
+"""Camera grain: measured where it is known, given back in the size that was measured, from the row's own noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ldm.intensity import IntensityError, IntensityScale
+from ldm.sensor import fit_line, pixel_variance
+
+
+def scale(**more: np.ndarray) -> IntensityScale:
+    return IntensityScale(("A", "B"), ("DNA", "ER"), np.full((2, 2), 0.1), np.full((2, 2), 0.6), **more)
+
+
+def test_variance_of_single_pixels_is_unbiased_and_blind_to_smooth_errors() -> None:
+    rng = np.random.default_rng(0)
+    noise = 0.02 * rng.standard_normal((256, 256))
+    y, x = np.mgrid[:256, :256] / 40.0
+    assert pixel_variance(noise).mean() == pytest.approx(4e-4, rel=0.03)
+    assert pixel_variance(noise + 0.2 * np.sin(y) * np.cos(x)).mean() == pytest.approx(4e-4, rel=0.03)
+
+
+def test_photon_transfer_line_is_recovered() -> None:
+    rng = np.random.default_rng(1)
+    signal = rng.uniform(0.05, 0.8, 200_000)
+    noise = rng.standard_normal(len(signal)) * np.sqrt(3e-5 + 8e-4 * signal)
+    floor, slope = fit_line(signal, noise**2)
+    assert floor == pytest.approx(3e-5, rel=0.25)
+    assert slope == pytest.approx(8e-4, rel=0.03)
+    assert fit_line(signal, 1e-4 * (1 - signal))[1] == 0.0
+
+
+def test_grain_has_the_size_that_was_asked_for() -> None:
+    grainy = scale(floor=np.array([[1e-4, 0.0], [0.0, 0.0]]), slope=np.array([[0.0, 1e-3], [0.0, 0.0]]))
+    camera = np.full((2, 2, 200, 200), 0.5, np.float32)
+    noise = np.random.default_rng(2).standard_normal(camera.shape).astype(np.float32)
+    out = grainy.grain(camera, ["A", "B"], noise)
+    assert out[0, 0].std() == pytest.approx(0.01, rel=0.03)
+    assert out[0, 1].std() == pytest.approx(np.sqrt(5e-4), rel=0.03)
+    assert np.array_equal(out[1], camera[1])
+    assert grainy.grainy
+    assert not scale().grainy
+
+
+def test_grain_survives_the_file_and_nonsense_is_refused(tmp_path: Path) -> None:
+    grainy = scale(floor=np.full((2, 2), 1e-5), slope=np.full((2, 2), 2e-4))
+    grainy.save(tmp_path / "i.json")
+    back = IntensityScale.load(tmp_path / "i.json")
+    assert np.array_equal(back.floor, grainy.floor)
+    assert np.array_equal(back.slope, grainy.slope)
+    with pytest.raises(IntensityError, match="grain"):
+        scale(floor=np.full((2, 2), -1.0))
+
+
+def test_values_beyond_the_range_survive_the_way_there_and_back() -> None:
+    camera = np.full((1, 2, 4, 4), 0.9, np.float32)
+    there = scale().to_network(camera, ["A"])
+    assert there.max() > 1.5
+    assert np.allclose(scale().to_camera(there, ["A"]), camera, atol=1e-6)
