@@ -28,7 +28,7 @@ class ModelFolderError(ValueError):
 class PipelineSettings:
     """What the folder fixes, besides weights, so that a row determines its picture, and what it says about itself.
 
-    micro_batch, threads: how the network is always run. sampler, steps: the default. evidence: "simulation" or
+    micro_batch, threads: how the network is always run. sampler, steps, spacing: the default. evidence: "simulation" or
     "real". conditions: in words, for example "simulated". training_steps, training_minutes: what the weights took.
     """
 
@@ -36,6 +36,7 @@ class PipelineSettings:
     threads: int = 2
     sampler: str = "dpm++"
     steps: int = 20
+    spacing: str = "quadratic"
     evidence: str = "simulation"
     conditions: str = "simulated"
     training_steps: int = 0
@@ -73,7 +74,11 @@ def model_hash(folder: str | Path) -> str:
     for path in hashed_files(folder):
         digest.update(f"{path.relative_to(folder).as_posix()} {file_hash(path)}\n".encode())
     settings, channels = read_settings(folder)
-    digest.update(repr((settings.micro_batch, settings.threads, settings.sampler, settings.steps, channels)).encode())
+    digest.update(
+        repr(
+            (settings.micro_batch, settings.threads, settings.sampler, settings.steps, settings.spacing, channels)
+        ).encode()
+    )
     return digest.hexdigest()
 
 

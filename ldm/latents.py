@@ -51,7 +51,8 @@ def cached_latents(
         out = np.lib.format.open_memmap(
             part, mode="w+", dtype=np.float16, shape=(len(data.rows), autoencoder.latent_channels, height, width)
         )
-        # bfloat16 halves the time on a CPU; its error (a third of a per cent) is far below the noise of the first time step
+        # bfloat16 halves the time on a CPU; its error (a third of a per cent) is far below the noise of the first
+        # time step
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             for start in range(0, len(out), batch):
                 index = np.arange(start, min(start + batch, len(out)))

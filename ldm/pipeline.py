@@ -26,7 +26,7 @@ from ldm.condition import ConditionEncoder, Conditions, UnknownContext
 from ldm.folder import ModelFolderError, PipelineSettings, check_folder, model_hash, read_settings, write_settings
 from ldm.intensity import IntensityScale
 from ldm.sampler import get_sampler, row_noise
-from ldm.schedule import Schedule
+from ldm.schedule import Schedule, time_steps
 from ldm.sensor import STREAM
 from ldm.unet import predict
 
@@ -137,13 +137,14 @@ class CellPaintingPipeline(DiffusionPipeline):
         if unconditional:
             conditions = conditions.keeping()
         sources, seeds = design_rows["source"].astype(str).tolist(), design_rows["seed"].to_numpy().astype(np.uint64)
-        run, n = get_sampler(sampler or self.settings.sampler), steps or self.settings.steps
+        run = get_sampler(sampler or self.settings.sampler)
+        times = time_steps(self.schedule, self.settings.steps if steps is None else steps, self.settings.spacing)
         size = self.settings.micro_batch
         for start in range(0, len(seeds), size):
             index = np.arange(start, min(start + size, len(seeds)))
             padded = np.concatenate([index, np.full(size - len(index), index[0])])
             with fixed_threads(self.settings.threads), torch.no_grad():
-                x = self._latents(conditions.rows(torch.from_numpy(padded)), seeds[padded], run, n, guidance)
+                x = self._latents(conditions.rows(torch.from_numpy(padded)), seeds[padded], run, times, guidance)
                 pictures = self.autoencoder.decode(x).numpy()[: len(index)]
             yield self._camera(pictures, [sources[i] for i in index], seeds[index])
             if progress is not None:
@@ -175,7 +176,7 @@ class CellPaintingPipeline(DiffusionPipeline):
         return self.intensity.grain(camera, sources, row_noise(seeds, camera.shape[1:], STREAM).numpy())
 
     def _latents(
-        self, conditions: Conditions, seeds: np.ndarray, run: Any, steps: int, guidance: float
+        self, conditions: Conditions, seeds: np.ndarray, run: Any, times: np.ndarray, guidance: float
     ) -> Float[Tensor, "b z y x"]:
         """Sample the latents of one padded micro-batch."""
         side, depth = int(self.unet.config["sample_size"]), int(self.unet.config["in_channels"])
@@ -192,7 +193,7 @@ class CellPaintingPipeline(DiffusionPipeline):
 
         start = row_noise(seeds, (depth, side, side), 0)
         latents: Tensor = run(
-            velocity, start, self.schedule, steps, lambda i: row_noise(seeds, (depth, side, side), i + 1)
+            velocity, start, self.schedule, times, lambda i: row_noise(seeds, (depth, side, side), i + 1)
         )
         return latents
 

@@ -1,4 +1,5 @@
-"""From noise to latents: DDPM, DDIM and DPM-Solver++(2M), with trailing time steps and one noise stream a picture.
+"""From noise to latents: DDPM, DDIM and DPM-Solver++(2M), on given falling time steps, one noise stream a
+picture.
 
 Noise is a function of (seed of the row, stream, position) only: stream 0 starts a picture, stream i + 1 is what the
 i-th step adds. So a picture does not depend on the batch it is made in.
@@ -11,14 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt64
+from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
-from ldm.schedule import Schedule, ScheduleError, trailing_steps
+from ldm.schedule import Schedule, ScheduleError
 
 VelocityFn = Callable[[Tensor, int], Tensor]
 StepNoise = Callable[[int], Tensor]
-Sampler = Callable[[VelocityFn, Tensor, Schedule, int, StepNoise], Tensor]
+Sampler = Callable[[VelocityFn, Tensor, Schedule, np.ndarray, StepNoise], Tensor]
 
 
 def row_noise(seeds: UInt64[np.ndarray, " b"], shape: tuple[int, ...], stream: int) -> Float[Tensor, "b ..."]:
@@ -32,10 +33,9 @@ def row_noise(seeds: UInt64[np.ndarray, " b"], shape: tuple[int, ...], stream: i
     return torch.from_numpy(np.stack(rows))
 
 
-def _levels(schedule: Schedule, steps: int) -> tuple[list[int], list[float]]:
-    """Time steps in falling order, and abar at each of them with a final 1 (no noise left)."""
-    t = trailing_steps(schedule, steps).tolist()
-    return t, [float(a) for a in schedule.alphas_cumprod[t]] + [1.0]
+def _levels(schedule: Schedule, times: Int[np.ndarray, " n"]) -> list[float]:
+    """abar at each time step, with a final 1 (no noise left)."""
+    return [float(a) for a in schedule.alphas_cumprod[times]] + [1.0]
 
 
 def _split(x: Tensor, v: Tensor, abar: float) -> tuple[Tensor, Tensor]:
@@ -44,21 +44,21 @@ def _split(x: Tensor, v: Tensor, abar: float) -> tuple[Tensor, Tensor]:
     return signal * x - sd * v, sd * x + signal * v
 
 
-def ddim(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_noise: StepNoise) -> Tensor:
+def ddim(velocity: VelocityFn, x: Tensor, schedule: Schedule, times: np.ndarray, step_noise: StepNoise) -> Tensor:
     """Deterministic DDIM (Song et al. 2021, arXiv:2010.02502, equation 12 with sigma 0); order 1."""
-    times, abar = _levels(schedule, steps)
-    for i, t in enumerate(times):
+    abar = _levels(schedule, times)
+    for i, t in enumerate(times.tolist()):
         x0, noise = _split(x, velocity(x, t), abar[i])
         x = math.sqrt(abar[i + 1]) * x0 + math.sqrt(1.0 - abar[i + 1]) * noise
     return x
 
 
-def ddpm(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_noise: StepNoise) -> Tensor:
+def ddpm(velocity: VelocityFn, x: Tensor, schedule: Schedule, times: np.ndarray, step_noise: StepNoise) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, arXiv:2006.11239, equations 6 and 7, the smaller variance); adds noise
     at every step but the last.
     """
-    times, abar = _levels(schedule, steps)
-    for i, t in enumerate(times):
+    abar = _levels(schedule, times)
+    for i, t in enumerate(times.tolist()):
         x0, _ = _split(x, velocity(x, t), abar[i])
         now, then = abar[i], abar[i + 1]
         alpha = now / then
@@ -69,16 +69,16 @@ def ddpm(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_n
     return x
 
 
-def dpm_solver(velocity: VelocityFn, x: Tensor, schedule: Schedule, steps: int, step_noise: StepNoise) -> Tensor:
+def dpm_solver(velocity: VelocityFn, x: Tensor, schedule: Schedule, times: np.ndarray, step_noise: StepNoise) -> Tensor:
     """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, Algorithm 2); order 2, first and last
     step of order 1.
     """
-    times, abar = _levels(schedule, steps)
+    abar = _levels(schedule, times)
     half_log_snr = [0.5 * math.log(a / (1.0 - a)) for a in abar[:-1]]
     before: Tensor | None = None
-    for i, t in enumerate(times):
+    for i, t in enumerate(times.tolist()):
         x0, _ = _split(x, velocity(x, t), abar[i])
-        if i == steps - 1:
+        if i == len(times) - 1:
             return x0
         h = half_log_snr[i + 1] - half_log_snr[i]
         guess = x0

@@ -6,6 +6,7 @@ network predicts v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 20
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,3 +100,30 @@ def trailing_steps(schedule: Schedule, n: int) -> Int[np.ndarray, " n"]:
     if not 1 <= n <= schedule.steps:
         raise ScheduleError(f"number of steps: got {n}, expected 1 to {schedule.steps}; choose a number in that range")
     return np.round(np.arange(schedule.steps, 0, -schedule.steps / n)).astype(np.int64) - 1
+
+
+def quadratic_steps(schedule: Schedule, n: int) -> Int[np.ndarray, " n"]:
+    """n time steps in falling order from T - 1, their square roots evenly spaced (Song et al. 2021, arXiv:2010.02502,
+    D.3).
+
+    The last step starts where little noise is left, so that few steps do not smooth fine structure away, as trailing
+    ones
+    do: with 20 of them the last goes to the mean of what noise of sd 0.29 leaves open. Raises ScheduleError unless
+    1 <= n <= sqrt(T).
+    """
+    if not 1 <= n <= math.isqrt(schedule.steps):
+        raise ScheduleError(
+            f"number of steps: got {n}, expected 1 to {math.isqrt(schedule.steps)} with quadratic spacing; "
+            "choose a number in that range, or trailing spacing"
+        )
+    return np.round((schedule.steps - 1) * (np.arange(n, 0, -1) / n) ** 2).astype(np.int64)
+
+
+SPACINGS = {"trailing": trailing_steps, "quadratic": quadratic_steps}
+
+
+def time_steps(schedule: Schedule, n: int, spacing: str) -> Int[np.ndarray, " n"]:
+    """n time steps by the name of their spacing. Raises ScheduleError for an unknown name or number."""
+    if spacing not in SPACINGS:
+        raise ScheduleError(f"spacing: got {spacing!r}, expected one of {', '.join(SPACINGS)}; choose one of these")
+    return SPACINGS[spacing](schedule, n)
