@@ -99,6 +99,13 @@ class CellProfilerEngine:
     ) -> None:
         self.close()
 
+    def start(self) -> None:
+        """Waits until every worker is up; `measure` does so by itself. Raises CellProfilerMissing."""
+        for slot in self._slots:
+            slot.start()
+        for slot in self._slots:
+            slot.ready()
+
     def close(self) -> None:
         """Ends the workers; the engine starts new ones if it is asked again."""
         for slot in self._slots:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, UInt16
 
 Outcome = Literal["ok", "no_cells", "failed"]
 
@@ -33,4 +33,4 @@ class FieldMeasurement:
     reason: str = ""
     objects: Mapping[str, ObjectTable] = field(default_factory=dict)
     image: Mapping[str, float] = field(default_factory=dict)
-    masks: Mapping[str, Int[np.ndarray, "h w"]] = field(default_factory=dict)
+    masks: Mapping[str, UInt16[np.ndarray, "h w"]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from profiling.engines import settings
+from profiling.engines.cellprofiler import CellProfilerEngine
 from profiling.engines.environment import REQUIREMENTS, VARIABLE, CellProfilerMissing, default_venv, requirements
 
 _MARK = "dopaint-requirements.txt"  # written last: what this environment was made from
@@ -32,7 +33,8 @@ def install(venv: Path | None = None, say: Callable[[str], None] = lambda _: Non
     Returns the folder. `say` is told what happens.
 
     Raises:
-        CellProfilerMissing: no Python 3.11, a folder in the way that is no virtual environment, or pip failed.
+        CellProfilerMissing: no Python 3.11, a folder in the way that is no virtual environment, pip failed, or what it
+        installed does not start.
     """
     venv = default_venv() if venv is None else venv.expanduser().absolute()
     if is_installed(venv):
@@ -50,6 +52,9 @@ def install(venv: Path | None = None, say: Callable[[str], None] = lambda _: Non
         [*pip, "--only-binary", ":all:", "--no-deps", "-r", pinned],
         "check the network and pip's index, then run it again",
     )
+    say("starting it once, which compiles the kernels")
+    with CellProfilerEngine(workers=1, venv=venv) as engine:
+        engine.start()
     (venv / _MARK).write_text(requirements(), encoding="utf-8")
     say("done")
     return venv

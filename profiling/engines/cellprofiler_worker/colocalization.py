@@ -47,7 +47,7 @@ def _channel(pixels: np.ndarray, labels: np.ndarray, index: np.ndarray, share: f
 
 
 @njit(cache=True, error_model="numpy")
-def _sums(labels, x, cx, dx, above_x, rank_x, y, cy, dy, above_y, rank_y, out):
+def sum_pair(labels, x, cx, dx, above_x, rank_x, y, cy, dy, above_y, rank_y, out):
     """Per object: correlation, x and y above both thresholds, the same weighted by ranks, xx, yy and xy; out [8, n]."""
     top = max(rank_x.max(), rank_y.max()) + 1
     both = False
@@ -84,7 +84,7 @@ def run(module: Any, workspace: Any) -> bool:
     for object_name, objects in found:
         index = np.arange(objects.count, dtype=np.int32) + 1
         inside = objects.segmented > 0
-        labels = objects.segmented[inside]
+        labels = objects.segmented[inside].astype(np.int64)
         share = module.thr.value / 100
         channels = [_channel(image.pixel_data[inside], labels, index, share) for image in images] if len(index) else []
         for i, j in itertools.combinations(range(len(names)), 2):
@@ -100,7 +100,7 @@ def _pair(a: _Channel, b: _Channel, labels: np.ndarray, n: int) -> list[np.ndarr
         (a.pixels, a.centred, a.deviation, a.above, a.rank),
         (b.pixels, b.centred, b.deviation, b.above, b.rank),
     )
-    both = _sums(labels, *of_a, *of_b, s)
+    both = sum_pair(labels, *of_a, *of_b, s)
     correlation = s[0]
     correlation[np.bincount(labels, minlength=n + 1)[1:] == 0] = np.nan
     if not both:

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call"
 """Puts our compiled kernels in the place of the functions that CellProfiler's modules call.
 
 The modules stay CellProfiler's; what is replaced is listed in `install`, and is tested against what it replaces.
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.engines.cellprofiler_worker import colocalization, granularity, haralick
+from profiling.engines.cellprofiler_worker import colocalization, granularity, haralick, reconstruction
 
 
 def install() -> None:
@@ -43,6 +44,18 @@ def install() -> None:
         if not colocalization.run(self, workspace):
             stock_pairs(self, workspace)
 
+    compile_all()
     MeasureTexture.record_measurement = record_texture
     MeasureGranularity.run_on_image_setting = spectrum
     MeasureColocalization.run = pairs
+
+
+def compile_all() -> None:
+    """Compiles every kernel for the types it will meet, or loads it from the cache, before the first picture waits."""
+    square, wide = np.eye(4, dtype=np.float32), np.eye(4)
+    haralick.haralick(np.arange(16, dtype=np.uint8).reshape(4, 4), ignore_zeros=True, distance=1)
+    reconstruction.erode_cross(square, np.empty_like(square))
+    reconstruction.reconstruct(wide.copy(), wide)
+    pixels, one = square.ravel(), np.ones(1)
+    channel = (pixels, wide.ravel(), one, pixels > 0, np.arange(16))
+    colocalization.sum_pair(np.ones(16, np.int64), *channel, *channel, np.zeros((8, 1)))

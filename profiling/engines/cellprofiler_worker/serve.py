@@ -109,7 +109,7 @@ def main(config: dict[str, Any]) -> int:
         try:
             whole, out = field.measure(planes, header["objects"], header["masks"])
         except Exception as error:
-            send({"error": f"{type(error).__name__}: {error}"})
+            send({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else repr(error)}"})
             continue
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         send({"image_names": list(whole), "memory_mib": memory}, {"image": np.array(list(whole.values())), **out})
