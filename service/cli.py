@@ -233,12 +233,19 @@ def benchmark_unseen(
 
 
 @benchmark_app.command("causal")
-def benchmark_causal(out: Annotated[Path | None, typer.Option(help="write the numbers there, JSON")] = None) -> None:
-    """Bias, error and coverage of the estimators in a world whose truth is known."""
+def benchmark_causal(
+    out: Json = None,
+    worlds: Annotated[int, typer.Option(min=20, help="simulated worlds of the largest study")] = 2000,
+) -> None:
+    """Bias, error and coverage of the estimators in worlds whose truth is known."""
     with _doors():
         from service.benchmark_causal import run
+        from service.show import plain_table
 
-        run(out)
+        with _progress() as progress:
+            numbers = run(out, worlds, progress)
+        columns = ["study", "setting", "estimator", "bias", "rmse", "coverage", "wanted", "holds"]
+        out_console.print(plain_table(numbers[columns], "Estimators against known truth (simulation)"))
 
 
 @contextmanager

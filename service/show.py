@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from service.answer import COVERS, Answer
@@ -61,3 +62,13 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
     interval = f"{one['low']:+.2f} to {one['high']:+.2f}" if one["low"] is not None else "draws do not tell"
     names = ", ".join(compound["name"] for compound in one["compounds"])
     return one["label"], f"{one['score']:+.2f}", interval, chance, p, names
+
+
+def plain_table(frame: pd.DataFrame, title: str) -> Table:
+    """Any DataFrame, numbers to three digits, what is missing left blank."""
+    shown = Table(title=title)
+    for name in frame.columns:
+        shown.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(frame[name]) else "left")
+    for row in frame.itertuples(index=False):
+        shown.add_row(*("" if pd.isna(one) else f"{one:.3g}" if isinstance(one, float) else str(one) for one in row))
+    return shown
