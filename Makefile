@@ -57,8 +57,9 @@ format: install  ## write the format and the safe lint fixes
 demo: install  ## start the service, ask it about three molecules, print their mechanisms and the page's address
 	$(BIN)/dopaint demo
 
-bench: install  ## measure: the gate on the shipped model, the estimators against known truth, speed (tens of minutes)
+bench: install  ## measure: the gate and unseen drugs on the shipped model, the estimators against known truth, speed (tens of minutes)
 	$(BIN)/dopaint benchmark gate
+	$(BIN)/dopaint benchmark unseen
 	$(BIN)/dopaint benchmark causal
 	$(BIN)/python benchmarks/chem_encoder.py models/simulation-128/encoder
 	$(BIN)/python benchmarks/simulate.py

@@ -14,13 +14,17 @@ ROOMS = ("chem", "ldm", "causal", "profiling", "service", "dopaint")
 #: Folders of which each file or folder directly inside gets a line.
 SHELVES = ("configs", "models", "benchmarks", "docs")
 COLUMN = 34
+LONGEST = 100
 
 
 def first_sentence(path: Path) -> str:
-    """What a module says of itself, in one line of at most 100 characters."""
+    """What a module says of itself, in one line; a long sentence ends at its last pause before 100 characters."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     sentence = re.split(r"(?<=[.!?])\s", " ".join(text.split()), maxsplit=1)[0].rstrip(".:")
-    return sentence if len(sentence) <= 100 else sentence[:97].rsplit(" ", 1)[0] + " …"
+    if len(sentence) <= LONGEST:
+        return sentence
+    pause = max(sentence.rfind(mark, 25, LONGEST) for mark in (", ", ": ", "; "))
+    return sentence[:pause] if pause > 0 else sentence[:LONGEST].rsplit(" ", 1)[0]
 
 
 def entries(root: Path) -> list[tuple[str, str]]:

@@ -1,11 +1,17 @@
 """README and the other pages say what is there: the tree, the verbs, the commands, the links."""
 
+import ast
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
+
+import dopaint
+from service.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +60,43 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def commands(page: Path) -> set[tuple[str, ...]]:
+    """The verbs after `dopaint` in code, such as ("benchmark", "gate")."""
+    found = re.findall(
+        r"(?:`|bin/|^|\)/)dopaint ((?:[a-z]+ ?){1,2})", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    return {tuple(words.split()) for words in found}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "Makefile"], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_name_only_commands_that_exist(page: Path) -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    for words in commands(page):
+        command = root.commands.get(words[0])
+        assert command is not None, f"{page.name}: dopaint {' '.join(words)}"
+        if isinstance(command, typer.core.TyperGroup):
+            assert words[1:], f"{page.name}: dopaint {words[0]} needs a verb"
+            assert words[1] in command.commands, f"{page.name}: dopaint {' '.join(words)}"
+
+
+def test_readme_names_only_tests_and_benchmarks_that_exist() -> None:
+    named = set(re.findall(r"\b(?:tests|benchmarks)/\w+\.py", README))
+    assert named
+    assert not [name for name in named if not (ROOT / name).is_file()]
+
+
+def test_python_example_calls_what_exists() -> None:
+    block = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert block is not None
+    for node in ast.walk(ast.parse(block.group(1))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called = getattr(dopaint, node.func.attr)
+            inspect.signature(called).bind(
+                *[None for _ in node.args], **{word.arg: None for word in node.keywords if word.arg}
+            )
 
 
 def test_makefile_explains_every_verb() -> None:
