@@ -50,8 +50,8 @@ class WorldSettings:
     hidden: float = 0.0
     """Effect of the hidden cause u; treated wells then have u = 1 with probability 0.5 + 0.4 * hidden_allocation."""
     hidden_allocation: float = 1.0
-    hidden_reaches_negative: bool = True
-    """Whether the negative-control feature shares the hidden cause."""
+    hidden_shared: bool = True
+    """Whether the negative-control feature and the placebo's allocation share the hidden cause."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class TabularWorlds:
         base = self.source[world, source] + self.batch[world, batch] + self.plate[world, plate] + s.edge * edge
         tau = self.effect[world] + self.source_interaction[world, source] + s.edge_interaction * edge * active
         u = (uniform(seed, 90) < 0.5).astype(float) if hidden is None else hidden
-        reach = np.array([1.0, float(s.hidden_reaches_negative)])
+        reach = np.array([1.0, float(s.hidden_shared)])
         shared = np.stack([normal(seed, i) for i in range(k)], 1)
         own = np.stack([np.where(treated, normal(seed, 20 + i), normal(seed, 40 + i)) for i in range(k)], 1)
         return (
@@ -134,41 +134,43 @@ class TabularWorlds:
             + s.edge_interaction * mean_edge * active
         )
 
-    def observed(
-        self, world: int, allocation: float, seed: int, *, n_treated: int = 48, controls_per_plate: int = 8
+    def screens(
+        self, allocation: float, seed: int, *, n_treated: int = 48, controls_per_plate: int = 8
     ) -> tuple[Float[np.ndarray, "n k"], pd.DataFrame]:
-        """A table of wells as a screen would give it: a compound, an inert placebo and controls.
+        """Tables of wells as screens would give them, one of equal length per world: a compound, a placebo, controls.
 
         Controls lie on every plate in random wells. Of the compound's and the placebo's wells a share ``allocation``
         lies in two batches and the outer columns (JUMP-like), the rest anywhere under p*: 0 is a randomised screen.
 
         Returns:
-            values [n, k] and their table: compound, context columns, edge, seed.
+            values [n, k] and their table: world, compound, context columns, edge, seed; worlds one after the other.
         """
-        rng = np.random.default_rng([seed, world])
+        rng = np.random.default_rng(seed)
         s = self.settings
-        target = self.contexts.distribution("valid")
-        n_plates = len(self.contexts.plates)
-        u = rng.random((n_plates * controls_per_plate, 3))
-        u[:, 0] = (np.repeat(np.arange(n_plates), controls_per_plate) + 0.5) / n_plates
-        favoured = rng.choice(s.sources * s.batches, 2, replace=False)
-        points = [u]
-        for _ in (COMPOUND, PLACEBO):
-            t = rng.random((n_treated, 3))
+        n_plates, n_batches = len(self.contexts.plates), s.sources * s.batches
+        n_controls = n_plates * controls_per_plate
+        size = n_controls + 2 * n_treated
+        u = rng.random((len(self), size, 3))
+        u[:, :n_controls, 0] = (np.repeat(np.arange(n_plates), controls_per_plate) + 0.5) / n_plates
+        for arm in range(2):
+            t = u[:, n_controls + arm * n_treated : n_controls + (arm + 1) * n_treated]
             biased = np.arange(n_treated) < round(allocation * n_treated)
-            b = favoured[rng.integers(0, 2, n_treated)]
-            t[biased, 0] = ((b + t[:, 0]) / (s.sources * s.batches))[biased]
-            t[biased, 2] = np.where(t[:, 2] < 0.5, t[:, 2] / 8, 1 - (1 - t[:, 2]) / 8)[biased]
-            points.append(t)
-        rows = target.quantile(np.vstack(points))
-        rows.insert(0, "compound", np.repeat([CONTROL, COMPOUND, PLACEBO], [len(u), n_treated, n_treated]))
+            favoured = rng.random((len(self), n_batches)).argsort(1)[:, :2]
+            batch = np.take_along_axis(favoured, rng.integers(0, 2, (len(self), n_treated)), 1)
+            t[..., 0] = np.where(biased, (batch + t[..., 0]) / n_batches, t[..., 0])
+            outer = np.where(t[..., 2] < 0.5, t[..., 2] / 8, 1 - (1 - t[..., 2]) / 8)
+            t[..., 2] = np.where(biased, outer, t[..., 2])
+        rows = self.contexts.distribution("valid").quantile(np.minimum(u.reshape(-1, 3), np.nextafter(1, 0)))
+        arms = np.repeat(np.array([CONTROL, COMPOUND, PLACEBO], object), [n_controls, n_treated, n_treated])
+        rows.insert(0, "compound", np.tile(arms, len(self)))
+        rows.insert(0, "world", np.repeat(np.arange(len(self)), size))
         rows["edge"] = edge_of(rows)
         rows["seed"] = rng.integers(0, 2**64, len(rows), dtype=np.uint64)
-        is_control = (rows["compound"] == CONTROL).to_numpy()
+        is_control = rows["compound"].isin([CONTROL] if s.hidden_shared else [CONTROL, PLACEBO]).to_numpy()
         p_hidden = np.where(is_control, 0.5 - 0.4 * s.hidden_allocation, 0.5 + 0.4 * s.hidden_allocation)
         hidden = (rng.random(len(rows)) < p_hidden).astype(float)
         treated = (rows["compound"] == COMPOUND).to_numpy()
-        return self.outcome(np.full(len(rows), world), treated, rows, hidden), rows
+        return self.outcome(rows["world"].to_numpy(), treated, rows, hidden), rows
 
 
 def strata_table() -> tuple[Float[np.ndarray, "n 1"], pd.DataFrame]:

@@ -79,8 +79,8 @@ def test_noise_is_a_function_of_seed_and_position():
 
 def test_a_screen_is_confounded_as_the_dial_says():
     worlds = TabularWorlds.make(1, seed=0)
-    _, free = worlds.observed(0, 0.0, seed=1, n_treated=600)
-    _, jump = worlds.observed(0, 1.0, seed=1)
+    _, free = worlds.screens(0.0, seed=1, n_treated=600)
+    _, jump = worlds.screens(1.0, seed=1)
     batches = {a: t[t["compound"] == COMPOUND]["batch"].nunique() for a, t in (("free", free), ("jump", jump))}
     assert batches == {"free": 12, "jump": 2}
     edges = jump.groupby("compound")["edge"].mean()
@@ -96,7 +96,7 @@ def test_edges_of_both_formats():
 def test_a_mechanism_fitted_on_a_confounded_table_recovers_the_effect():
     settings = WorldSettings(source_interaction_sd=0.0)
     worlds = TabularWorlds.make(1, seed=4, settings=settings)
-    values, table = worlds.observed(0, 0.8, seed=2, n_treated=400, controls_per_plate=40)
+    values, table = worlds.screens(0.8, seed=2, n_treated=400, controls_per_plate=40)
     fitted = TabularMechanism.fit(values, table, CONTROL, ["plate", "edge"], ["edge"])
     draws = draw_contexts(worlds.contexts, 64, "sobol", seed=3)
     draws["edge"] = edge_of(draws)
@@ -113,7 +113,7 @@ def test_a_mechanism_fitted_on_a_confounded_table_recovers_the_effect():
 
 def test_what_the_table_cannot_tell_is_refused():
     worlds = TabularWorlds.make(1, seed=4)
-    values, table = worlds.observed(0, 1.0, seed=2)
+    values, table = worlds.screens(1.0, seed=2)
     fitted = TabularMechanism.fit(values, table, CONTROL, ["plate"], ["batch"])
     draws = draw_contexts(worlds.contexts, 8, seed=3)
     effects = g_formula(fitted, lambda v: v, [COMPOUND], draws, CONTROL, ["a", "b"])
