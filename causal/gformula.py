@@ -11,7 +11,7 @@ so the contrast is paired: its standard error is that of the mean of differences
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -189,6 +189,30 @@ class EffectsAccumulator:
             moved.n[to], moved.valid[to], moved.mean[to], moved.m2[to] = wide.n, wide.valid, wide.mean, wide.m2
             out._moments = out._moments.merged(moved)
             out._without[to] += part._without
+        return out
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The partial result as plain arrays, for ``numpy.savez``: what a shard leaves behind."""
+        return {
+            "names": np.array(self.names, str),
+            "control": np.array(self.control or "", str),
+            "scheme": np.array(self.scheme or "", str),
+            "compounds": np.array(list(self._index), str),
+            "n": self._moments.n,
+            "valid": self._moments.valid,
+            "mean": self._moments.mean,
+            "m2": self._moments.m2,
+            "without": self._without,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> EffectsAccumulator:
+        """The inverse of `to_arrays`."""
+        out = cls([str(n) for n in arrays["names"]], str(arrays["control"]) or None)
+        out.scheme = str(arrays["scheme"]) or None
+        out._index = {str(c): i for i, c in enumerate(arrays["compounds"])}
+        out._moments = Moments(arrays["n"], arrays["valid"], arrays["mean"], arrays["m2"])
+        out._without = arrays["without"]
         return out
 
     def effects(self) -> Effects:

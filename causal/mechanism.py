@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from causal.gformula import Effects, with_estimation
 from causal.regression import Encoding, LeastSquares, UnknownLevel
@@ -88,3 +88,22 @@ class TabularMechanism:
         z = self.interactions.matrix(rows)
         crossed = (treated[:, :, None] * z[:, None, :]).reshape(len(rows), -1)
         return np.hstack([np.ones((len(rows), 1)), self.covariates.matrix(rows), treated, crossed])
+
+
+def resample_wells(
+    table: pd.DataFrame, seed: int, *, within: Sequence[str] = ("compound",), cluster: str | None = None
+) -> Int[np.ndarray, "n"]:
+    """Positions of a bootstrap sample of wells, for refits of any mechanism (`causal.gformula.with_estimation`).
+
+    Args:
+        table: observed wells.
+        seed: which sample; give 0, 1, 2, ... for the refits.
+        within: wells are drawn with replacement within each combination of these columns, so no compound is lost.
+        cluster: whole plates (or batches) are drawn instead of wells; the number of rows may then differ.
+    """
+    rng = np.random.default_rng([seed, 7])
+    if cluster is not None:
+        groups = list(table.groupby(cluster, sort=True).indices.values())
+        return np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])
+    strata = table.groupby(list(within), sort=True).indices.values()
+    return np.concatenate([rng.choice(wells, len(wells)) for wells in strata])

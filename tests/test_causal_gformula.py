@@ -105,6 +105,20 @@ def test_chunks_shards_and_order_do_not_change_the_answer(contexts, scheme):
             assert other.n_without_cells[j] == whole.n_without_cells[i]
 
 
+def test_a_shard_survives_a_file(contexts, tmp_path):
+    values, design = made_up(contexts, "sobol", n=16)
+    shards = []
+    for i, part in enumerate((design["draw"] < 5, design["draw"] >= 5)):
+        shard = EffectsAccumulator(NAMES, "DMSO")
+        shard.update(values[part], design[part])
+        np.savez(tmp_path / f"{i}.npz", **shard.to_arrays())
+        with np.load(tmp_path / f"{i}.npz", allow_pickle=False) as stored:
+            shards.append(EffectsAccumulator.from_arrays(stored))
+    merged, whole = shards[0].merge(shards[1]).effects(), contrast(values, design, "DMSO", names=NAMES)
+    assert (merged.compounds, merged.names, merged.control) == (whole.compounds, whole.names, "DMSO")
+    np.testing.assert_allclose(merged.intervals(), whole.intervals(), rtol=1e-10)
+
+
 def test_memory_does_not_grow_with_draws(contexts):
     accumulator = EffectsAccumulator(NAMES, "DMSO")
     sizes = []

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from causal.design import cross, draw_contexts
-from causal.gformula import g_formula
-from causal.mechanism import TabularMechanism
+from causal.gformula import g_formula, with_estimation
+from causal.mechanism import TabularMechanism, resample_wells
 from causal.regression import NotEstimable, UnknownLevel
 from causal.tabular import (
     COMPOUND,
@@ -109,6 +109,29 @@ def test_a_mechanism_fitted_on_a_confounded_table_recovers_the_effect():
     assert np.ptp(effects.intervals(covers="total")[i, 0]) < 1.0
     naive = values[table["compound"] == COMPOUND].mean(0) - values[table["compound"] == CONTROL].mean(0)
     assert abs(naive[0] - truth[0]) > 2 * abs(effects.value[i, 0] - truth[0])
+
+
+def test_refits_on_resampled_wells_give_the_error_of_the_fit():
+    """The bootstrap over wells and the sandwich are two routes to one number."""
+    worlds = TabularWorlds.make(1, seed=4, settings=WorldSettings(source_interaction_sd=0.0))
+    values, table = worlds.screens(0.5, seed=2, controls_per_plate=16)
+    draws = draw_contexts(worlds.contexts, 16, seed=3)
+    draws["edge"] = edge_of(draws)
+
+    def effects_of(index):
+        fitted = TabularMechanism.fit(values[index], table.iloc[index], CONTROL, ["batch", "edge"], ["edge"])
+        return fitted, g_formula(fitted, lambda v: v, [COMPOUND], draws, CONTROL, ["a", "b"], draws_at_once=16)
+
+    fitted, effects = effects_of(np.arange(len(table)))
+    refits = [effects_of(resample_wells(table, seed))[1] for seed in range(120)]
+    by_refits = with_estimation(effects, refits)
+    by_formula = fitted.with_error(effects, draws)
+    np.testing.assert_allclose(by_refits.estimation_se[1], by_formula.estimation_se[1], rtol=0.25)
+    assert by_refits.estimation_df == 119
+    sample = table.iloc[resample_wells(table, 5)]
+    assert sample["compound"].value_counts().equals(table["compound"].value_counts())
+    whole = table.iloc[resample_wells(table, 5, cluster="plate")].groupby("plate").size()
+    assert (whole % table.groupby("plate").size()[whole.index] == 0).all()
 
 
 def test_what_the_table_cannot_tell_is_refused():
