@@ -15,6 +15,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
+from profiling import nulls
+
+TINY = 1e-12  # sums in another order differ by rounding; a tie with the null counts against us
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -64,13 +67,12 @@ def interpolated_average_precision(
     t, precision = _ranked(_check(scores, truth), truth)
     positives = t.sum(axis=1)
     points = points or max(int(positives.max(initial=0)), 1)
-    hits = np.cumsum(t, axis=1)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    out = np.full(len(t), np.nan)
-    for i in np.flatnonzero(positives):
-        needed = np.ceil(np.arange(1, points + 1) * positives[i] / points - 1e-9)
-        out[i] = best[i, np.searchsorted(hits[i], needed)].mean()
-    return out
+    # the rank of the j-th hit of each row; recall r is reached at hit number ceil(r * positives)
+    at = np.argsort(~t, axis=1, kind="stable")
+    needed = np.ceil(np.arange(1, points + 1)[None, :] * positives[:, None] / points - 1e-9).astype(int)
+    place = np.take_along_axis(at, np.maximum(needed - 1, 0), axis=1)
+    return np.where(positives > 0, np.take_along_axis(best, place, axis=1).mean(axis=1), np.nan)
 
 
 def expected_average_precision(
@@ -162,6 +164,13 @@ METRICS: dict[str, Statistic] = {
     "recall@5": recall_at(5),
     "recall@10": recall_at(10),
 }
+# metrics whose null need not rank again
+NULLS = {
+    "map_per_sample": nulls.map_per_sample,
+    "map_per_label": nulls.map_per_label,
+    "roc_auc": nulls.mean_roc_auc,
+    "mean_rank": nulls.mean_rank,
+}
 SMALLER_IS_BETTER = frozenset({"mean_rank"})
 
 
@@ -184,11 +193,10 @@ def permuted(
     statistic: Statistic,
     scores: Float[np.ndarray, "n m"],
     truth: Bool[np.ndarray, "n m"],
-    rng: np.random.Generator,
-    permutations: int = 1000,
+    permutations: nulls.Permutations,
 ) -> Float[np.ndarray, " b"]:
     """The statistic with the samples' label sets shuffled among the samples: its null, label frequencies kept."""
-    return np.array([statistic(scores, truth[rng.permutation(len(truth))]) for _ in range(permutations)])
+    return np.array([statistic(scores, truth[order]) for order in permutations])
 
 
 def bootstrapped(
@@ -224,10 +232,12 @@ def evaluate(
     scores, truth = _check(scores, truth)[keep], truth[keep]
     rows = []
     tail = 100 * (1 - level) / 2
+    orders = [rng.permutation(len(truth)) for _ in range(permutations)]
     for name, statistic in (metrics or METRICS).items():
         value = statistic(scores, truth)
-        null = permuted(statistic, scores, truth, rng, permutations)
-        better = null <= value if name in SMALLER_IS_BETTER else null >= value
+        fast = NULLS.get(name) if METRICS.get(name) is statistic else None
+        null = fast(scores, truth, orders) if fast else permuted(statistic, scores, truth, orders)
+        better = null <= value + TINY if name in SMALLER_IS_BETTER else null >= value - TINY
         spread = bootstrapped(statistic, scores, truth, rng, resamples)
         low, high = np.nanpercentile(spread, [tail, 100 - tail])
         rows.append(
@@ -259,13 +269,9 @@ def rank_test(
     if not keep.any():
         raise InvalidScores("truth has no true entry: no sample has one of these labels")
     scores, truth = _check(scores, truth)[keep], truth[keep]
-    n, most = len(truth), int(truth.sum(axis=1).max())
-    padded = np.column_stack([rankdata(-scores, axis=1), np.full(n, np.inf)])
-    own = np.argsort(~truth, axis=1, kind="stable")[:, :most]  # positions of the true labels, then
-    own = np.where(np.arange(most) < truth.sum(axis=1)[:, None], own, truth.shape[1])  # the padding
-    rows = np.arange(n)[:, None]
-    ranks = padded[rows, own].min(axis=1)
-    null = np.array([padded[rows, own[rng.permutation(n)]].min(axis=1).mean() for _ in range(permutations)])
+    n = len(truth)
+    ranks = rank_of_truth(scores, truth)
+    null = nulls.mean_rank(scores, truth, [rng.permutation(n) for _ in range(permutations)])
     spread = ranks[rng.integers(0, n, (resamples, n))].mean(axis=1)
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(spread, [tail, 100 - tail])
@@ -274,7 +280,7 @@ def rank_test(
         value=float(ranks.mean()),
         chance=float(null.mean()),
         chance_sd=float(null.std(ddof=1)),
-        p=float((1 + (null <= ranks.mean()).sum()) / (1 + permutations)),
+        p=float((1 + (null <= ranks.mean() + TINY).sum()) / (1 + permutations)),
         low=float(low),
         high=float(high),
         n_samples=n,

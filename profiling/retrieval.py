@@ -201,3 +201,21 @@ def mean_average_precision(
         rows.append((*key, value, chance, normalised, len(group), p))
     made = pd.DataFrame(rows, columns=[*columns, "map", "chance", "normalised", "n_queries", "p"])
     return made.assign(q=false_discovery_rate(made["p"].to_numpy(dtype=np.float64)))
+
+
+def nearest_matches(
+    profiles: Profiles, label: str, differ: Sequence[str], similarity: str = "cosine"
+) -> Bool[np.ndarray, " n"]:
+    """Whether the nearest profile that differs in every column `differ` has the query's label (1-NN classification).
+
+    "Not same compound" is `differ=["compound"]`; "not same compound or batch" adds the batch. A query without any
+    candidate counts as False; ties go to the first row. Needs n x n similarities: for tables of treatments, not of
+    wells by the million.
+    """
+    n = len(profiles)
+    unit = unit_rows(profiles.values, similarity)
+    allowed = _Relation(profiles.meta, (), tuple(differ), ()).rows(np.arange(n), n)
+    np.fill_diagonal(allowed, False)
+    nearest = np.where(allowed, unit @ unit.T, -np.inf).argmax(axis=1)
+    words = profiles.column(label)
+    return np.asarray((words[nearest] == words) & allowed.any(axis=1), dtype=bool)

@@ -81,3 +81,15 @@ def from_anndata(data: Any) -> Profiles:
     values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
     meta = with_prefix(pd.DataFrame(data.obs)).reset_index(drop=True)
     return Profiles(meta, values.astype(np.float64), tuple(str(n) for n in data.var_names))
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """A table to parquet, CSV or TSV (gz too), by the ending of the path."""
+    path = Path(path)
+    name = path.name.lower()
+    if not name.endswith(READABLE):
+        raise InvalidProfiles(f"path {path.name!r} has an unknown ending: expected one of {', '.join(READABLE)}")
+    if name.endswith(".parquet"):
+        table.to_parquet(path, index=False)
+    else:
+        table.to_csv(path, sep="," if ".csv" in name else "\t", index=False)

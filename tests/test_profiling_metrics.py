@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from profiling.metrics import (
     METRICS,
+    NULLS,
     InvalidScores,
     average_precision,
     evaluate,
@@ -147,15 +148,30 @@ def test_rank_test_equals_evaluate_and_its_p_is_uniform_under_the_null():
     rng = np.random.default_rng(7)
     scores, truth = cases(9, n=30, m=6, ties=True)
     fast = rank_test(scores, truth, np.random.default_rng(1), permutations=50)
-    null = permuted(mean_rank, scores, truth, np.random.default_rng(1), 50)
+    again = np.random.default_rng(1)
+    null = permuted(mean_rank, scores, truth, [again.permutation(30) for _ in range(50)])
     assert fast.value == mean_rank(scores, truth)
     assert fast.chance == pytest.approx(null.mean(), abs=1e-12)
-    assert fast.p == (1 + (null <= fast.value).sum()) / 51
+    assert fast.p == (1 + (null <= fast.value + 1e-12).sum()) / 51
     truth = np.zeros((30, 6), dtype=bool)
     truth[np.arange(30), np.arange(30) % 6] = True
     p = [rank_test(rng.normal(size=(30, 6)), truth, rng, 39, 2).p for _ in range(300)]
     below = np.mean(np.array(p) <= 0.1)
     assert abs(below - 0.1) < 4 * np.sqrt(0.09 / 300)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("name", sorted(NULLS))
+def test_a_null_that_does_not_rank_again_equals_the_metric_on_shuffled_labels(name, ties):
+    scores, truth = cases(10, n=40, m=9, ties=ties)
+    truth[:, 3] = False
+    truth[np.arange(40), np.arange(40) % 3] = True
+    scores[:, 5] = np.nan
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(40) for _ in range(7)]
+    want = permuted(METRICS[name], scores, truth, orders)
+    np.testing.assert_allclose(NULLS[name](scores, truth, orders), want, rtol=0, atol=1e-12)
 
 
 def test_same_seed_same_table():

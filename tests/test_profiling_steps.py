@@ -1,5 +1,7 @@
 """Pipelines from TOML: frozen where they can be, honest where they cannot; ComBat; batch-mixing scorecard."""
 
+import tomllib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,3 +159,15 @@ def test_scorecard_numbers_by_hand():
     batch = np.repeat([0, 1], 20)
     assert kbet_acceptance(many, batch) == 0.0  # all neighbours of one batch
     assert np.isnan(silhouette_batch(x, np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 1])))
+
+
+def test_shipped_pipelines_name_known_steps(repository):
+    files = sorted((repository / "configs" / "profiling").glob("*.toml"))
+    pipelines = [f for f in files if "step" in tomllib.loads(f.read_text())]
+    assert len(pipelines) >= 4
+    p, control = screen(5)
+    p = Profiles(p.meta.assign(Metadata_Time="4h", Metadata_Batch=p.meta["Metadata_Plate"]), p.values, p.names)
+    p.meta.loc[np.arange(len(p)) % 2 == 0, "Metadata_Time"] = "8h"
+    for file in pipelines:
+        steps = [{k: min(v, 4) if k in ("clusters", "rounds") else v for k, v in s.items()} for s in read_steps(file)]
+        assert len(run_steps(p, steps, control).log) == len(steps)
