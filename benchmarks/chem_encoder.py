@@ -2,8 +2,8 @@
 
     python benchmarks/chem_encoder.py FOLDER [--random]     table, then one JSON line
 
-Task 1, on the library's drugs: is the nearest other drug (cosine after z-scoring each number over the seen drugs) of the
-same class? All drugs leave-one-out, then the two unseen halves against the seen drugs. Chance is about 1 in 20.
+Task 1, on the library's drugs: is the nearest other drug (cosine after z-scoring each number over the seen drugs) of
+the same class? All drugs leave-one-out, then the two unseen halves against the seen drugs. Chance is about 1 in 20.
 Task 2: encode two random spellings of each drug; share whose nearest vector among all second spellings is their own.
 Beside it, in the same run: Tanimoto on Morgan bits, cosine on Morgan counts and, with --random, the same network with
 random weights. The interval is a paired bootstrap over drugs of the gain over random (95 %).

@@ -1,6 +1,7 @@
 """Molecules to vectors. A SMILES comes in; out go a standardised `Molecule` or one named refusal, its vector from a T5
-encoder (MolT5 or the shipped small one), Morgan fingerprints and neighbours, its place in a model's applicability domain,
-seen / unseen splits, the compound library of the simulated world, and an SVG drawing. Nothing here knows of pictures.
+encoder (MolT5 or the shipped small one), Morgan fingerprints and neighbours, its place in a model's applicability
+domain, seen / unseen splits, the compound library of the simulated world, and an SVG drawing. Nothing here knows of
+pictures.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Text for training a SMILES encoder: other spellings, a SentencePiece vocabulary, T5's span corruption.
 
 Spelling: the same molecule from another starting atom, with stereo drawn at random where the source has none, so that
-the marks of stereo (@, /, \\) are known to the encoder. Span corruption: Raffel et al. 2020 (T5), section 3.1.4, as MolT5
-uses it. Every function takes its random numbers as an argument.
+the marks of stereo (@, /, \\) are known to the encoder. Span corruption: Raffel et al. 2020 (T5), section 3.1.4, as
+MolT5 uses it. Every function takes its random numbers as an argument.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def with_random_stereo(mol: Chem.Mol, rng: np.random.Generator) -> Chem.Mol:
                 continue
             bond.SetStereoAtoms(left[0], right[0])
             bond.SetStereo(Chem.BondStereo.STEREOCIS if first else Chem.BondStereo.STEREOTRANS)
-    Chem.AssignStereochemistry(drawn, cleanIt=True, force=True)
     return drawn
 
 

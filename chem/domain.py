@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import UInt8
-
 import numpy as np
+from jaxtyping import UInt8
 
 from chem.fingerprint import morgan_bits, nearest
 from chem.molecule import Molecule, block_of
 
 IN_FROM = 0.50  # nearest training compound at least this similar: an analogue
 EDGE_FROM = 0.30  # below this, Morgan neighbours are hardly better than chance pairs
-BASIS = f"Tanimoto to the nearest training compound: in from {IN_FROM:.2f}, edge from {EDGE_FROM:.2f}; fixed, not learned"
+BASIS = (
+    f"Tanimoto to the nearest training compound: in from {IN_FROM:.2f}, edge from {EDGE_FROM:.2f}; fixed, not learned"
+)
 
 
 class Domain(enum.StrEnum):
@@ -34,7 +35,7 @@ class Domain(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Applicability:
-    """Verdict for one molecule: `seen` (first InChIKey block in training), nearest training compounds, nearest first."""
+    """Verdict for one molecule: `seen` (first InChIKey block in training), and the nearest training compounds."""
 
     domain: Domain
     seen: bool
@@ -68,7 +69,7 @@ def training_compounds(inchikeys: Sequence[str], smiles: Sequence[str]) -> Train
     """Index the training compounds of a model. Raises ValueError when there are none or the lengths differ."""
     if not inchikeys or len(inchikeys) != len(smiles):
         raise ValueError(
-            f"{len(inchikeys)} InChIKeys and {len(smiles)} SMILES of training compounds; expected one of each, at least 1."
+            f"{len(inchikeys)} InChIKeys and {len(smiles)} SMILES of training compounds; expected as many, at least 1."
         )
     return TrainingCompounds(tuple(inchikeys), frozenset(map(block_of, inchikeys)), morgan_bits(list(smiles)))
 
@@ -82,5 +83,5 @@ def applicability(molecule: Molecule, training: TrainingCompounds, k: int = 3) -
         domain = Domain.IN
     else:
         domain = Domain.EDGE if similarity[0] >= EDGE_FROM else Domain.OUT
-    keys = tuple(training.inchikeys[int(row)] for row in found.index[0])
+    keys = tuple(training.inchikeys[int(row)] for row in found.rows[0])
     return Applicability(domain, seen, keys, similarity)

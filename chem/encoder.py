@@ -58,8 +58,9 @@ class Encoder:
         texts = [m.smiles if isinstance(m, Molecule) else m for m in molecules]
         tokens = [self._tokens(text) for text in texts]
         vectors = np.zeros((len(texts), self.dim), np.float32)
-        order = sorted(range(len(texts)), key=lambda row: (len(tokens[row]), row)) if batch_size > 1 else range(len(texts))
-        rows = list(order)
+        rows = list(range(len(texts)))
+        if batch_size > 1:
+            rows.sort(key=lambda row: len(tokens[row]))
         with torch.inference_mode(), fixed_threads(THREADS):
             for start in range(0, len(rows), batch_size):
                 chosen = rows[start : start + batch_size]

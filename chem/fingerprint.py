@@ -21,7 +21,7 @@ SIZE = 2048
 class Neighbours(NamedTuple):
     """The k nearest references of each query, nearest first: row numbers and Tanimoto similarities in [0, 1]."""
 
-    index: Int[np.ndarray, "n k"]
+    rows: Int[np.ndarray, "n k"]
     similarity: Float[np.ndarray, "n k"]
 
 
@@ -49,7 +49,7 @@ def morgan_bits(smiles: Sequence[str]) -> UInt8[np.ndarray, "n 256"]:
 def morgan_sketch(smiles: Sequence[str], size: int = 256, seed: int = 0) -> Float[np.ndarray, "n size"]:
     """Short dense form of the Morgan counts: float32, about unit scale after `size`-wise z-scoring.
 
-    log(1 + count), divided by its sum over the molecule (so a share of environments, whatever the size of the molecule),
+    log(1 + count), divided by its sum over the molecule (so a share of environments, whatever the molecule's size),
     times a seeded Gaussian matrix; distances between molecules are kept about (Johnson and Lindenstrauss 1984).
     """
     weights = np.log1p(morgan_counts(smiles))
@@ -71,9 +71,7 @@ def tanimoto(a: UInt8[np.ndarray, "n bytes"], b: UInt8[np.ndarray, "m bytes"]) -
     return similarity
 
 
-def nearest(
-    queries: UInt8[np.ndarray, "n bytes"], references: UInt8[np.ndarray, "m bytes"], k: int = 10
-) -> Neighbours:
+def nearest(queries: UInt8[np.ndarray, "n bytes"], references: UInt8[np.ndarray, "m bytes"], k: int = 10) -> Neighbours:
     """The k most similar references of each query; ties go to the lower row number.
 
     Raises ValueError unless 1 <= k <= number of references.

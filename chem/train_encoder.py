@@ -47,6 +47,7 @@ class EncoderRecipe:
     seed: int
     pieces: int
     tokenizer_sample: int
+    tokenizer_respelled_share: float
     sentinels: int
     d_model: int
     d_kv: int
@@ -113,7 +114,7 @@ class SmallT5(nn.Module):
         self.offset = nn.Parameter(torch.zeros(recipe.d_model))
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean cross-entropy of the hidden spans, and mean squared error to the sketch (1 = no better than its mean)."""
+        """Mean cross-entropy of the hidden spans; mean squared error to the sketch (1 = no better than its mean)."""
         states = self.t5.encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
         corrupted = len(batch.labels)
         spans = self.t5(
@@ -124,12 +125,17 @@ class SmallT5(nn.Module):
 
 
 def train_encoder(
-    recipe: EncoderRecipe, data: Path, run: Path, log: Callable[[dict[str, float]], None] | None = None
+    recipe: EncoderRecipe,
+    data: Path,
+    run: Path,
+    log: Callable[[dict[str, float]], None] | None = None,
+    start_from: Path | None = None,
 ) -> Path:
     """Train (or resume, if `run` has a checkpoint) and export the encoder folder `run/encoder`; returns that folder.
 
     `data` is the folder that `recipe.smiles` is relative to. Training stops at `steps`, or when `minutes` are used up;
     the learning rate follows whichever is further on, so only a run that is not cut short by time repeats to the bit.
+    `start_from` is an exported encoder folder whose tokenizer and weights a new run begins with (the decoder is new).
     """
     source = data / recipe.smiles
     if not source.is_file():
@@ -137,16 +143,21 @@ def train_encoder(
     smiles = pd.read_csv(source)[recipe.column].astype(str).tolist()
     run.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if start_from is not None and not (run / "spiece.model").is_file():
+        shutil.copy(_file(start_from, "spiece.model"), run / "spiece.model")
     tokenizer = _tokenizer(recipe, smiles, run)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model: Any = SmallT5(recipe, len(tokenizer))
+    if start_from is not None:
+        _load_encoder_half(model, start_from)
     optimiser: Any = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
     scale = sketch_scale(recipe, smiles)
     step, used = _restore(run / "checkpoint", model, optimiser, recipe)
     model, optimiser = accelerator.prepare(model, optimiser)
+    plain = accelerator.unwrap_model(model)
     model.train()
     began = time.monotonic() - used
     while step < recipe.steps and time.monotonic() - began < 60.0 * recipe.minutes:
@@ -162,10 +173,10 @@ def train_encoder(
         optimiser.zero_grad(set_to_none=True)
         step += 1
         if log is not None and (step % 20 == 0 or step == 1):
-            log({"step": step, "minutes": elapsed / 60, "rate": rate, "spans": spans.item(), "structure": structure.item()})
+            losses = {"spans": spans.item(), "structure": structure.item()}
+            log({"step": step, "minutes": elapsed / 60, "rate": rate, **losses})
         if step % recipe.checkpoint_every == 0:
-            _save(run / "checkpoint", accelerator.unwrap_model(model), optimiser, step, time.monotonic() - began, recipe)
-    plain = accelerator.unwrap_model(model)
+            _save(run / "checkpoint", plain, optimiser, step, time.monotonic() - began, recipe)
     _save(run / "checkpoint", plain, optimiser, step, time.monotonic() - began, recipe)
     return export(plain, tokenizer, recipe, run, step)
 
@@ -252,12 +263,28 @@ def _tokenizer(recipe: EncoderRecipe, smiles: list[str], run: Path) -> Any:
         rng = np.random.default_rng([recipe.seed, 0])
         rows = rng.choice(len(smiles), size=min(recipe.tokenizer_sample, len(smiles)), replace=False)
         spellings = (
-            respell(smiles[row], rng) if rng.random() < recipe.respelled_share else smiles[row] for row in rows
+            respell(smiles[row], rng) if rng.random() < recipe.tokenizer_respelled_share else smiles[row]
+            for row in rows
         )
         train_vocabulary(spellings, run / "draft.spm", recipe.pieces)
         os.replace(run / "draft.spm", file)
         (run / "draft.vocab").unlink(missing_ok=True)
     return T5Tokenizer.from_pretrained(run, extra_ids=recipe.sentinels, model_max_length=512)
+
+
+def _file(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise EncoderError(f"{folder} is not an exported encoder: it has no {name}.")
+    return folder / name
+
+
+def _load_encoder_half(model: SmallT5, folder: Path) -> None:
+    stored = {name: value.float() for name, value in load_file(_file(folder, "model.safetensors")).items()}
+    own = model.t5.state_dict()
+    other = sorted(name for name, value in stored.items() if name not in own or own[name].shape != value.shape)
+    if other:
+        raise EncoderError(f"the weights in {folder} are of another architecture (first {other[0]}); adapt the recipe.")
+    model.t5.load_state_dict(stored, strict=False)
 
 
 def _padded(lines: list[list[int]], filler: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,10 +16,10 @@ SMILES = ["CCO", "CC(=O)Oc1ccccc1C(=O)O", "CN1CCC[C@H]1c1cccnc1", "O=C(O)/C=C/c1
 
 def _molt5_folder(folder: Path, seed: int = 0) -> Path:
     """config.json, spiece.model and the weights of a whole T5 1.1 (with decoder and head), as the hub has MolT5."""
-    train_vocabulary(iter(SMILES * 40), folder / "spiece.model", 90)
+    train_vocabulary(iter(SMILES * 40), folder / "spiece.model", 80)
     (folder / "spiece.vocab").unlink(missing_ok=True)
     config = T5Config(
-        vocab_size=190, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3, feed_forward_proj="gated-gelu",
+        vocab_size=180, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3, feed_forward_proj="gated-gelu",
         tie_word_embeddings=False, decoder_start_token_id=0,
     )  # fmt: skip
     with torch.random.fork_rng():
@@ -105,6 +105,18 @@ def test_a_hub_that_cannot_be_reached_says_how_to_download(monkeypatch: pytest.M
 def test_an_unknown_name_lists_the_known_ones(name: str):
     with pytest.raises(EncoderError, match="molt5-base, molt5-large"):
         load_encoder(name)
+
+
+def test_the_shipped_encoder(repository: Path):
+    shipped = load_encoder(repository / "models" / "simulation-128" / "encoder")
+    assert shipped.dim == 256
+    size = sum(path.stat().st_size for path in Path(shipped.name).iterdir())
+    assert size < 6_000_000
+    drug, again, other = shipped.encode(
+        ["CC(=O)Oc1ccccc1C(=O)O", "O=C(O)c1ccccc1OC(C)=O", "C[C@H](N)C(=O)N1CCC[C@@H]1C"]
+    )
+    assert np.linalg.norm(drug - again) < 0.5 * np.linalg.norm(drug - other)  # two spellings of aspirin
+    assert not any(2 in shipped.tokenizer(text).input_ids for text in [*SMILES, "[2H]C([O-])[n+]1cc[se]c1/C=C\\[Si]"])
 
 
 def test_a_folder_that_is_no_encoder(tmp_path: Path):

@@ -49,7 +49,7 @@ def test_sketch_keeps_neighbours():
 def test_nearest_orders_and_breaks_ties_by_row():
     bits = morgan_bits([*SMILES, "CCO"])
     found = nearest(bits[:1], bits, 3)
-    assert found.index[0].tolist() == [0, 6, 1]
+    assert found.rows[0].tolist() == [0, 6, 1]
     assert found.similarity[0, :2].tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="k must lie between 1 and the 7"):
         nearest(bits[:1], bits, 8)

@@ -82,7 +82,15 @@ def test_every_spelling_gives_one_molecule(smiles: str):
 
 @pytest.mark.parametrize(
     "smiles",
-    [*DRUGS, "CC(=O)[O-].[K+]", "C[N+](C)(C)CC(=O)[O-]", "CCN(=O)=O", "[NH3+]CC([O-])=O", "CS(C)(=O)=O", "OC(=O)C[Na].Cl"],
+    [
+        *DRUGS,
+        "CC(=O)[O-].[K+]",
+        "C[N+](C)(C)CC(=O)[O-]",
+        "CCN(=O)=O",
+        "[NH3+]CC([O-])=O",
+        "CS(C)(=O)=O",
+        "CC(=O)O[Na].Cl",
+    ],
 )
 def test_standardising_twice_changes_nothing(smiles: str):
     once = standardise(smiles)
@@ -133,11 +141,10 @@ def test_the_largest_accepted_sizes():
 def test_any_text_gives_a_molecule_or_a_reason(text: str):
     try:
         molecule = standardise(text)
-    except InvalidSmiles as refusal:
-        assert isinstance(refusal.reason, Reason)
-    else:
-        again = standardise(molecule.smiles)
-        assert (again.smiles, again.inchikey, again.changes) == (molecule.smiles, molecule.inchikey, ())
+    except InvalidSmiles:
+        return  # any other exception fails the test
+    again = standardise(molecule.smiles)
+    assert (again.smiles, again.inchikey, again.changes) == (molecule.smiles, molecule.inchikey, ())
 
 
 def test_a_megabyte_is_refused_at_once():
@@ -149,8 +156,10 @@ def test_random_stereo_fills_what_is_open_and_nothing_else():
     mol = Chem.MolFromSmiles("CC(N)C(=O)NC/C=C/C=CC")
     drawn = Chem.MolToSmiles(with_random_stereo(mol, np.random.default_rng(1)))
     assert "?" not in drawn
-    assert all(found[1] != "?" for found in Chem.FindMolChiralCenters(Chem.MolFromSmiles(drawn), includeUnassigned=True))
-    assert Chem.MolToSmiles(Chem.MolFromSmiles(drawn), isomericSmiles=False) == Chem.MolToSmiles(mol, isomericSmiles=False)
+    again = Chem.MolFromSmiles(drawn)
+    assert all(site.specified == Chem.StereoSpecified.Specified for site in Chem.FindPotentialStereo(again))
+    assert len(Chem.FindPotentialStereo(again)) == 3  # one centre, two double bonds
+    assert Chem.MolToSmiles(again, isomericSmiles=False) == Chem.MolToSmiles(mol, isomericSmiles=False)
 
 
 def test_jump_smiles_standardise(real_data: Path):

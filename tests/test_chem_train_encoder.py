@@ -1,6 +1,7 @@
 """chem.corpus and chem.train_encoder: span corruption is invertible, a resumed run repeats an uninterrupted one."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from chem.train_encoder import EncoderRecipe, learning_rate, train_encoder
 
 RECIPE = Path(__file__).resolve().parent.parent / "configs" / "chem" / "small_t5.toml"
 TEXTS = ["CCO", "CC(=O)Oc1ccccc1C(=O)O", "CN1CCCC1c1cccnc1", "OC(=O)C=Cc1ccccc1", "Clc1ccc(Br)cc1", "NCCc1ccccc1",
-         "not a smiles", "CCOC(=O)c1ccncc1", "COc1ccccc1N", "FC(F)(F)c1ccccc1", "CSCCC(N)C(=O)O", "OCC1OC(O)C(O)C1O"]  # fmt: skip
-TINY = {"pieces": 90, "tokenizer_sample": 12, "sentinels": 8, "d_model": 16, "d_kv": 8, "heads": 2, "d_ff": 24,
-        "layers": 1, "batch": 4, "steps": 6, "warmup": 2, "minutes": 5.0, "checkpoint_every": 3}  # fmt: skip
+         "not a smiles", "CCOC(=O)c1ccncc1", "COc1ccccc1N", "FC(F)(F)c1ccccc1", "CSCCC(N)C(=O)O",
+         "OCC1OC(O)C(O)C1O"]  # fmt: skip
+TINY = {"pieces": 80, "tokenizer_sample": 12, "sentinels": 8, "d_model": 16, "d_kv": 8, "heads": 2, "d_ff": 24,
+        "layers": 1, "batch": 4, "steps": 24, "warmup": 2, "minutes": 5.0, "checkpoint_every": 3}  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)
@@ -86,31 +88,26 @@ def _recipe(**changes: object) -> EncoderRecipe:
 
 def test_resumed_training_repeats_an_uninterrupted_one(table: Path, tmp_path: Path):
     whole = train_encoder(_recipe(), table, tmp_path / "whole")
-    train_encoder(_recipe(steps=6, minutes=1e-9), table, tmp_path / "parts")  # no time: a checkpoint at step 0
-    losses: list[dict[str, float]] = []
-    first = _StopAt(3)
     with pytest.raises(KeyboardInterrupt):
-        train_encoder(_recipe(checkpoint_every=1), table, tmp_path / "parts", first)
+        train_encoder(_recipe(), table, tmp_path / "parts", _interrupt_at_20)
+    state = json.loads((tmp_path / "parts" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    assert state["step"] == 18
+    losses: list[dict[str, float]] = []
     parts = train_encoder(_recipe(), table, tmp_path / "parts", losses.append)
     a, b = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
     assert a.keys() == b.keys()
     for name in a:
         assert np.array_equal(a[name], b[name]), name
+    assert [report["step"] for report in losses] == [20]
     encoder = load_encoder(parts)
     assert encoder.dim == 16
     assert encoder.encode(["CCO"]).shape == (1, 16)
     assert a["shared.weight"].dtype == np.float16
 
 
-class _StopAt:
-    """Interrupts a run at its first report after `step` (reports come at step 1 and every 20 steps)."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __call__(self, report: dict[str, float]) -> None:
-        if report["step"] >= 1:
-            raise KeyboardInterrupt
+def _interrupt_at_20(report: dict[str, float]) -> None:
+    if report["step"] == 20:
+        raise KeyboardInterrupt
 
 
 def test_training_changes_the_weights_and_lowers_the_structure_loss(table: Path, tmp_path: Path):
@@ -126,6 +123,17 @@ def test_a_checkpoint_of_other_settings_is_refused(table: Path, tmp_path: Path):
     train_encoder(_recipe(steps=1), table, tmp_path / "run")
     with pytest.raises(EncoderError, match="learning_rate"):
         train_encoder(_recipe(steps=2, learning_rate=0.5), table, tmp_path / "run")
+
+
+def test_a_run_can_start_from_an_exported_encoder(table: Path, tmp_path: Path):
+    first = train_encoder(_recipe(), table, tmp_path / "first")
+    second = train_encoder(_recipe(minutes=1e-9), table, tmp_path / "second", start_from=first)
+    a, b = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert all(np.array_equal(a[name], b[name]) for name in a)  # no time to train: the weights are those given
+    with pytest.raises(EncoderError, match="another architecture"):
+        train_encoder(_recipe(d_model=32), table, tmp_path / "third", start_from=first)
+    with pytest.raises(EncoderError, match="no spiece"):
+        train_encoder(_recipe(), table, tmp_path / "fourth", start_from=tmp_path)
 
 
 def test_missing_table(tmp_path: Path):
