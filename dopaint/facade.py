@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Design:
-    """How a compound is looked at: `draws` contexts (1 to 1000), chosen with their noise by `seed`."""
+    """How a compound is looked at: `draws` contexts (1 to 1000), chosen with their noise by `seed`.
+
+    `contexts` names the sources, batches or plates to draw from; none: all that the model knows.
+    """
 
     draws: int = 16
     seed: int = 1
+    contexts: tuple[str, ...] = ()
 
     def table(self, compounds: Sequence[str], room: Room) -> pd.DataFrame:
         """The rows of the design, one a picture. `compounds` are InChIKeys, the control's among them if wanted."""
@@ -27,7 +31,7 @@ class Design:
         from service.pipeline import contexts_of
         from service.request import Request
 
-        draws = contexts_of(room, room.reference(), Request(("C",), self.draws, self.seed))
+        draws = contexts_of(room, room.reference(), Request(("C",), self.draws, self.seed, contexts=self.contexts))
         return cross(list(compounds), draws)
 
 
@@ -67,5 +71,6 @@ def predict(
         engine=engine,
         out=None if out is None else Path(out),
         allow_simulated=allow_simulated,
+        contexts=design.contexts,
         progress=progress,
     )

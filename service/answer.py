@@ -75,7 +75,12 @@ def document(
         "statement": statement(card.evidence),
         "conditions": card.conditions,
         "compound": {"smiles": molecule.smiles, "inchikey": molecule.inchikey, "name": standing.name},
-        "request": {"draws": request.draws, "seed": request.seed, "allow_simulated": request.allow_simulated},
+        "request": {
+            "draws": request.draws,
+            "seed": request.seed,
+            "allow_simulated": request.allow_simulated,
+            "contexts": list(request.contexts),
+        },
         "design_hash": design,
         "provenance": {"model_name": card.name, **room.provenance.document()},
         "domain": {

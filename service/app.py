@@ -36,6 +36,7 @@ from service.errors import (
 )
 from service.guard import Guard
 from service.jobs import Desk, why_not
+from service.pipeline import target
 from service.rooms import DMSO_INCHIKEY
 from service.settings import Settings
 from service.store import DONE, FAILED, Job
@@ -102,12 +103,7 @@ def _add_predictions(app: FastAPI, desk: Desk, settings: Settings) -> None:
         entries = await anyio.to_thread.run_sync(_refusals, body)
         if len(entries) == len(body.entries):
             return problem_response(problem_from_entries(INVALID_SMILES, entries), "/v1/predictions")
-        request = {
-            "smiles": body.entries,
-            "draws": body.draws,
-            "seed": body.seed,
-            "allow_simulated": body.allow_simulated,
-        }
+        request = body.model_dump(include={"draws", "seed", "allow_simulated", "contexts"}) | {"smiles": body.entries}
         job = await anyio.to_thread.run_sync(desk.add, request)
         job = await _finished(desk, job.id, wait)
         ready = job.state in (DONE, FAILED)
@@ -216,6 +212,8 @@ def _known(desk: Desk, body: schemas.PredictionRequest, settings: Settings) -> N
     name = FilePath(settings.model).name
     if body.model is not None and body.model != name:
         raise UnknownName(f"model {body.model!r} does not run here: expected {name!r}")
+    if body.contexts:
+        target(desk.room().contexts, "valid", body.contexts)
 
 
 def _refusals(body: schemas.PredictionRequest) -> list[dict[str, Any]]:

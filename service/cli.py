@@ -50,6 +50,9 @@ def predict(
     draws: Annotated[int, typer.Option(help="pictures of each compound, 1 to 1000")] = 16,
     seed: Seed = 1,
     allow_simulated: AllowSimulated = False,
+    context: Annotated[
+        list[str] | None, typer.Option(help="a source, batch or plate to draw from; repeat for more, default: all")
+    ] = None,
     model: Model = "simulation-128",
     engine: Annotated[str, typer.Option(help="the measuring engine")] = "cellprofiler",
 ) -> None:
@@ -68,6 +71,7 @@ def predict(
                 engine=engine,
                 out=out,
                 allow_simulated=allow_simulated,
+                contexts=context or (),
                 progress=progress,
             )
         used = [one for one in outcomes if one.answer is not None]

@@ -76,6 +76,7 @@ class Client:
         draws: int = 16,
         seed: int = 1,
         allow_simulated: bool = False,
+        contexts: Sequence[str] = (),
         wait_s: float = 0.0,
     ) -> str:
         """Queue a prediction; returns its id. Raises `Refused`."""
@@ -84,6 +85,7 @@ class Client:
             "draws": draws,
             "seed": seed,
             "allow_simulated": allow_simulated,
+            "contexts": list(contexts),
         }
         return str(_document(self._http.post("/v1/predictions", json=body, params={"wait": wait_s}))["id"])
 

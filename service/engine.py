@@ -224,6 +224,7 @@ def predict(
     engine: str = "cellprofiler",
     out: Path | None = None,
     allow_simulated: bool = False,
+    contexts: Sequence[str] = (),
     progress: Progress | None = None,
     workers: int = 2,
 ) -> list[Outcome]:
@@ -231,7 +232,7 @@ def predict(
 
     When every SMILES is refused nothing is loaded.
     """
-    request = Request(tuple(smiles), draws, seed, allow_simulated)
+    request = Request(tuple(smiles), draws, seed, allow_simulated, tuple(contexts))
     none = refused(request)
     if len(none) == len(request.smiles):
         return none

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -25,6 +26,10 @@ _NOTE_EVERY_S = 0.5
 Report = Callable[[int, int, str], None]
 Work = Callable[[Room, dict[str, Any], Path, Report], None]
 """Makes the result folder of one request and reports (done, total, stage) on the way."""
+
+
+Load = Callable[[], AbstractContextManager[Room]]
+"""Loads the room (seconds to a minute); what it holds is let go when the desk closes."""
 
 
 class Owner:
@@ -49,8 +54,8 @@ class Owner:
 class Desk:
     """Accepts requests, works them off in a thread of its own, and knows where each stands."""
 
-    def __init__(self, data: Path, load: Callable[[], Room], work: Work, *, limit: int = 100) -> None:
-        """`load` makes the room (seconds to a minute) in the worker's thread; `work` makes one result folder."""
+    def __init__(self, data: Path, load: Load, work: Work, *, limit: int = 100) -> None:
+        """`load` is called in the worker's thread; `work` makes one result folder."""
         self._owner = Owner(data)
         self._results = data / "results"
         self._results.mkdir(exist_ok=True)
@@ -114,22 +119,22 @@ class Desk:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        try:
-            self._room = self._load()
-        except Exception as error:
-            LOG.exception("the model could not be loaded")
-            self._broken = error
-            return
-        finally:
-            self._wake()
-        while not self._stop.is_set():
-            job = self._store.claim()
-            if job is None:
-                with self._changed:
-                    self._changed.wait(0.5)
-            else:
-                self._one(self._room, job)
-                self._wake()
+        with ExitStack() as held:
+            try:
+                room = held.enter_context(self._load())
+                room.reference()
+                self._room = room
+            except Exception as error:
+                LOG.exception("the model could not be loaded")
+                self._broken = error
+                return
+            while not self._stop.is_set():
+                job = self._store.claim()
+                if job is None:
+                    with self._changed:
+                        self._changed.wait(0.5)
+                else:
+                    self._one(room, job)
 
     def _one(self, room: Room, job: Job) -> None:
         noted = 0.0

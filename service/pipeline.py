@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from causal.contexts import Contexts
 from causal.design import cross, design_hash, draw_contexts
 from causal.gformula import Effects, contrast
 from chem.fingerprint import morgan_bits, tanimoto
@@ -24,7 +25,7 @@ from chem.molecule import InvalidSmiles, Molecule, standardise
 from profiling.normalise import transform
 from profiling.profiles import Profiles, concatenate, with_prefix
 from service.answer import document
-from service.errors import EngineFailure, entry, sentence
+from service.errors import EngineFailure, UnknownName, entry, sentence
 from service.reference import KINDS, Reference, check
 from service.request import FAILED, INVALID, OK, OUT_OF_DOMAIN, Outcome, Request
 from service.results import Writer
@@ -56,6 +57,7 @@ def predict_in(
     """
     reference = room.reference()
     check(reference, room.provenance.document())
+    draws = contexts_of(room, reference, request)
     outcomes = [_read(index, text) for index, text in enumerate(request.smiles)]
     molecules = list(dict.fromkeys(one for one in outcomes if isinstance(one, Molecule)))
     distinct = {(m.inchikey, m.smiles): Molecule(m.smiles, m.inchikey) for m in molecules}
@@ -63,7 +65,6 @@ def predict_in(
     done: dict[tuple[str, str], Outcome] = {}
     with Writer(out, room.card) as writer:
         if distinct:
-            draws = contexts_of(room, reference, request)
             control = paint_and_measure(room, Molecule(DMSO_SMILES, DMSO_INCHIKEY), draws, writer, "control", tick)
             writer.control(control.profiles)
             for key, folder in _folders(list(distinct)):
@@ -87,7 +88,28 @@ def refused(request: Request) -> list[Outcome]:
 def contexts_of(room: Room, reference: Reference, request: Request) -> pd.DataFrame:
     """The draws (context, noise seed) that all molecules of a request and the control share."""
     effect = reference.effect
-    return draw_contexts(room.contexts, request.draws, effect.scheme, effect.distribution, request.seed)
+    wanted = target(room.contexts, effect.distribution, request.contexts)
+    return draw_contexts(room.contexts, request.draws, effect.scheme, wanted, request.seed)
+
+
+def target(contexts: Contexts, distribution: str, names: Sequence[str]) -> str | pd.DataFrame:
+    """p*(C): the distribution as it is, or restricted to plates of the named sources, batches or plates.
+
+    Raises `UnknownName` for a name that the model does not know.
+    """
+    if not names:
+        return distribution
+    plates = contexts.plates
+    levels = {level: set(plates[level]) for level in ("source", "batch", "plate")}
+    for name in names:
+        if not any(name in known for known in levels.values()):
+            raise UnknownName(
+                f"context {name!r} is not known to the model: expected a source "
+                f"({', '.join(sorted(levels['source']))}), or one of its batches or plates"
+            )
+    chosen = plates[list(levels)].isin(list(names)).any(axis=1).to_numpy()
+    weight = contexts.distribution(distribution).weight
+    return plates.loc[chosen, ["plate"]].assign(weight=weight[chosen]).reset_index(drop=True)
 
 
 def paint_and_measure(

@@ -8,17 +8,21 @@ from typing import Any
 from service.errors import InvalidRequest
 
 OK, INVALID, OUT_OF_DOMAIN, FAILED = "ok", "invalid", "out_of_domain", "failed"
-MAX_SMILES, MAX_DRAWS, MAX_SEED = 1000, 1000, 2**63 - 1
+MAX_SMILES, MAX_DRAWS, MAX_SEED, MAX_CONTEXTS = 1000, 1000, 2**63 - 1, 100
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked. Raises `InvalidRequest` for a bound that is passed."""
+    """What was asked. `contexts`: names of sources, batches or plates to draw from; none: all that the model knows.
+
+    Raises `InvalidRequest` for a bound that is passed.
+    """
 
     smiles: tuple[str, ...]
     draws: int = 16
     seed: int = 1
     allow_simulated: bool = False
+    contexts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.smiles) <= MAX_SMILES:
@@ -27,6 +31,8 @@ class Request:
             raise InvalidRequest(f"draws is {self.draws}: expected 1 to {MAX_DRAWS}")
         if not 0 <= self.seed <= MAX_SEED:
             raise InvalidRequest(f"seed is {self.seed}: expected 0 to {MAX_SEED}")
+        if len(self.contexts) > MAX_CONTEXTS:
+            raise InvalidRequest(f"contexts has {len(self.contexts)} names: expected at most {MAX_CONTEXTS}")
 
 
 @dataclass(frozen=True)

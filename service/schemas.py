@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.request import MAX_DRAWS, MAX_SEED, MAX_SMILES
+from service.request import MAX_CONTEXTS, MAX_DRAWS, MAX_SEED, MAX_SMILES
 
 # A SMILES over 2,000 characters is refused by chem, entry by entry; this bound only keeps nonsense out of it.
 Smiles = Annotated[str, Field(max_length=100_000, examples=["CC(=O)Oc1ccccc1C(=O)O"])]
+ContextName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class _Strict(BaseModel):
@@ -25,6 +26,11 @@ class PredictionRequest(_Strict):
     )
     seed: int = Field(default=1, ge=0, le=MAX_SEED, description="determines contexts and noise")
     allow_simulated: bool = False
+    contexts: list[ContextName] = Field(
+        default=[],
+        max_length=MAX_CONTEXTS,
+        description="sources, batches or plates to draw from; none: all (see /v1/contexts)",
+    )
     engine: str | None = Field(
         default=None, max_length=100, description="the measuring engine; default: the one the service runs"
     )

@@ -23,7 +23,11 @@ from service.settings import Settings
 def work(room: Room, request: dict[str, Any], folder: Path, report: Callable[[int, int, str], None]) -> None:
     """One job: the result folder of a stored request."""
     asked = Request(
-        tuple(request["smiles"]), int(request["draws"]), int(request["seed"]), bool(request["allow_simulated"])
+        smiles=tuple(request["smiles"]),
+        draws=int(request["draws"]),
+        seed=int(request["seed"]),
+        allow_simulated=bool(request["allow_simulated"]),
+        contexts=tuple(request.get("contexts", ())),
     )
     predict_in(room, asked, folder, report)
 

@@ -119,9 +119,9 @@ def test_a_bound_that_is_passed_is_a_problem_document(client: TestClient, body: 
     assert any(one["pointer"].startswith(pointer) for one in response.json()["errors"])
 
 
-@pytest.mark.parametrize("key", ["engine", "model"])
-def test_an_unknown_name_is_refused(client: TestClient, key: str) -> None:
-    response = client.post("/v1/predictions", json={"smiles": KNOWN, key: "nobody"})
+@pytest.mark.parametrize(("key", "value"), [("engine", "nobody"), ("model", "nobody"), ("contexts", ["S1", "nobody"])])
+def test_an_unknown_name_is_refused(client: TestClient, key: str, value: object) -> None:
+    response = client.post("/v1/predictions", json={"smiles": KNOWN, key: value})
     assert response.status_code == 422
     assert response.json()["code"] == "unknown_name"
     assert "nobody" in response.json()["detail"]
@@ -231,7 +231,12 @@ def test_the_page_is_served_and_loads_nothing_from_elsewhere(client: TestClient)
 
 
 def test_the_same_request_gives_the_same_answer_over_http_and_in_process(done: dict, tmp_path: Path) -> None:
-    work(ROOM, {"smiles": [KNOWN], "draws": 3, "seed": 1, "allow_simulated": False}, tmp_path, lambda *_: None)
+    work(
+        ROOM,
+        {"smiles": [KNOWN], "draws": 3, "seed": 1, "allow_simulated": False, "contexts": []},
+        tmp_path,
+        lambda *_: None,
+    )
     written = json.loads((tmp_path / done["molecules"][0]["folder"] / "predictions.json").read_text())
     assert written == done["molecules"][0]["predictions"]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tifffile
 
-from service.errors import InvalidRequest, ReferenceMismatch
+from service.errors import InvalidRequest, ReferenceMismatch, UnknownName
 from service.fake import FakeRoom
 from service.pipeline import predict_in
 from service.request import FAILED, INVALID, OK, OUT_OF_DOMAIN, Request
@@ -197,6 +197,15 @@ def test_a_library_made_otherwise_is_refused() -> None:
 def test_bounds(wrong: dict) -> None:
     with pytest.raises(InvalidRequest, match="expected"):
         Request(**{"smiles": ("C",), **wrong})
+
+
+def test_contexts_can_be_named(room: FakeRoom, tmp_path: Path) -> None:
+    predict_in(room, Request((KNOWN,), 30, contexts=("S1B2", "S2")), tmp_path)
+    table = pd.read_parquet(tmp_path / KEY / "profiles.parquet")
+    assert set(table["Metadata_batch"]) == {"S1B2", "S2B1", "S2B2", "S2B3"}
+    assert set(table.loc[table["Metadata_source"] == "S1", "Metadata_plate_format"]) == {1536}
+    with pytest.raises(UnknownName, match="context 'S9' is not known"):
+        predict_in(room, Request((KNOWN,), 2, contexts=("S9",)))
 
 
 def test_progress_counts_every_picture_twice(room: FakeRoom) -> None:
