@@ -6,6 +6,7 @@ that is conditional on everything, free of confounders (compound only), or uncon
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +95,7 @@ def _lookup(values: pd.Series, known: tuple[object, ...], what: str) -> Int[np.n
     """Positions of values in a vocabulary; UnknownContext names the first that is not there, and those that are."""
     positions = pd.Index(known).get_indexer(pd.Index(values))
     if (positions < 0).any():
-        got = values.iloc[int(np.flatnonzero(positions < 0)[0])]
+        got = values.iloc[[int(np.flatnonzero(positions < 0)[0])]].tolist()[0]
         raise UnknownContext(
             f"{what}: got {got!r}, expected one of {', '.join(map(str, known))}; choose a context that the model was "
             "trained on"
@@ -129,10 +130,10 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         compound_dim: int,
-        sources: tuple[str, ...],
-        batches: tuple[str, ...],
-        batch_sources: tuple[str, ...],
-        plate_formats: tuple[int, ...] = (384, 1536),
+        sources: Sequence[str],
+        batches: Sequence[str],
+        batch_sources: Sequence[str],
+        plate_formats: Sequence[int] = (384, 1536),
         width: int = 128,
         pooled: int = 256,
         hidden: int = 256,

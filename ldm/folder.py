@@ -136,6 +136,13 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def forget_origin(path: Path) -> None:
+    """Take out of a configuration where its weights once lay, so that a copy of a folder has the same hash."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def write_settings(folder: Path, settings: PipelineSettings, channels: ChannelGroups) -> None:
     """Write dopaint.json: settings, channels, groups, and the sha256 of every hashed file. Other keys that the
     file already has are kept.

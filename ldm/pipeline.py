@@ -23,7 +23,15 @@ from torch import Tensor
 from ldm.autoencoder import GroupAutoencoder
 from ldm.channels import ChannelGroups
 from ldm.condition import ConditionEncoder, Conditions, UnknownContext
-from ldm.folder import ModelFolderError, PipelineSettings, check_folder, model_hash, read_settings, write_settings
+from ldm.folder import (
+    ModelFolderError,
+    PipelineSettings,
+    check_folder,
+    forget_origin,
+    model_hash,
+    read_settings,
+    write_settings,
+)
 from ldm.intensity import IntensityScale
 from ldm.sampler import get_sampler, row_noise
 from ldm.schedule import Schedule, time_steps
@@ -211,6 +219,8 @@ class CellPaintingPipeline(DiffusionPipeline):
             half.save_pretrained(folder / name, safe_serialization=True, max_shard_size=SHARD)
         self.scheduler.save_pretrained(folder / "scheduler")
         self.save_config(folder)
+        for written in (*folder.glob("*/*config.json"), folder / "model_index.json"):
+            forget_origin(written)
         self.intensity.save(folder / "intensity.json")
         self.known_contexts.to_parquet(folder / "contexts.parquet", index=False)
         write_settings(folder, self.settings, self.channels)

@@ -44,7 +44,7 @@ def _same_shape(true: np.ndarray, generated: np.ndarray) -> None:
         )
 
 
-def r_squared(true: Float[np.ndarray, "n k"], decoded: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
+def r_squared(true: Float[np.ndarray, "n k"], decoded: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, " k"]:
     """1 - sum (true - decoded)^2 / sum (true - mean true)^2 of each feature; rows where either is not finite are left
     out; NaN where the truth does not vary.
 
@@ -62,7 +62,7 @@ def r_squared(true: Float[np.ndarray, "n k"], decoded: Float[np.ndarray, "n k"])
     return np.where(varies, 1.0 - rest / np.where(varies, total, 1.0), np.nan)
 
 
-def ceiling(true: Float[np.ndarray, "n k"], decoded: Float[np.ndarray, "n k"], names: Sequence[str]) -> Ceiling:
+def ceiling(true: Float[np.ndarray, "n k"], decoded: Float[np.ndarray, "_ _"], names: Sequence[str]) -> Ceiling:
     """The autoencoder ceiling from features of pictures [n, k] and of the same pictures encoded and decoded. Features
     that do not vary are left out.
 
@@ -98,7 +98,7 @@ def autoencoder_ceiling(
     return ceiling(true, decoded, names)
 
 
-def cosine(true: Float[np.ndarray, "n k"], generated: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+def cosine(true: Float[np.ndarray, "n k"], generated: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, " n"]:
     """Cosine between true and generated effect vector of each row, -1 to 1; 0 where one of them is nothing. Raises
     QualityError when the shapes differ.
     """
@@ -107,7 +107,7 @@ def cosine(true: Float[np.ndarray, "n k"], generated: Float[np.ndarray, "n k"]) 
     return np.where(size > 0.0, (true * generated).sum(axis=1) / np.where(size > 0.0, size, 1.0), 0.0)
 
 
-def slope(true: Float[np.ndarray, "n k"], generated: Float[np.ndarray, "n k"]) -> float:
+def slope(true: Float[np.ndarray, "n k"], generated: Float[np.ndarray, "_ _"]) -> float:
     """How large generated effects are for their true ones: the slope through the origin of all generated on all true
     values; 1 is right, 0 is a model that ignores the change.
 

@@ -104,7 +104,7 @@ def predict(
     unet: nn.Module,
     xt: Float[Tensor, "b c h w"],
     t: Int[Tensor, " b"],
-    tokens: Float[Tensor, "b n w"],
+    tokens: Float[Tensor, "b n e"],
     pooled: Float[Tensor, "b p"],
 ) -> Float[Tensor, "b c h w"]:
     """The velocity that the network predicts; networks without a pooled input get the tokens only."""
