@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import InvalidRequest
-from service.reference import EffectSettings, load_settings
+from service.reference import EffectSettings, LibrarySettings, load_settings
 from service.settings import InvalidSettings, Settings, from_table, load
 
 
@@ -41,7 +41,7 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
 
 
 def test_the_reference_recipe_is_the_default_and_refuses_unknown_keys(tmp_path: Path) -> None:
-    assert load_settings()[0] == EffectSettings()
+    assert load_settings() == (EffectSettings(), LibrarySettings())
     (tmp_path / "r.toml").write_text("[effect]\nconvention = 'paper'\nagreement = 1\n")
     with pytest.raises(InvalidRequest, match="agreement"):
         load_settings(tmp_path / "r.toml")
