@@ -44,6 +44,7 @@ def score(
             f"score: got lengths {len(value)}, {len(low)}, {len(high)}, {len(truth)}, expected one length >= 1"
         )
     error = (value - truth)[np.isfinite(value)]
+    widths = (high - low)[np.isfinite(high - low)]
     covered = int(np.sum((low <= truth) & (truth <= high)))
     ends = stats.binomtest(covered, len(truth)).proportion_ci(method="exact")
     return Score(
@@ -54,5 +55,5 @@ def score(
         coverage=covered / len(truth),
         coverage_low=float(ends.low),
         coverage_high=float(ends.high),
-        width=float(np.nanmedian(high - low)),
+        width=float(np.median(widths)) if len(widths) else float("nan"),
     )
