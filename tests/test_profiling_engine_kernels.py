@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from skimage.morphology import disk, opening
 
 from profiling.engines.cellprofiler_worker import frames
 
@@ -21,7 +22,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-haralick, reconstruction = load("haralick"), load("reconstruction")
+haralick, morphology = load("haralick"), load("morphology")
 
 
 def naive_haralick(picture: np.ndarray, dy: int, dx: int, ignore_zeros: bool) -> np.ndarray:
@@ -97,7 +98,7 @@ def test_reconstruction_is_its_definition_to_the_bit(seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random((23, 31))
     start = np.where(rng.random(mask.shape) < 0.02, mask, mask * 0.1)
-    assert np.array_equal(reconstruction.reconstruct(start.copy(), mask), naive_reconstruct(start, mask))
+    assert np.array_equal(morphology.reconstruct(start.copy(), mask), naive_reconstruct(start, mask))
 
 
 def test_reconstruction_finds_its_way_through_a_spiral() -> None:
@@ -110,14 +111,20 @@ def test_reconstruction_finds_its_way_through_a_spiral() -> None:
                 mask[y, x] = 1.0
     start = np.zeros_like(mask)
     start[20, 21] = 1.0
-    assert np.array_equal(reconstruction.reconstruct(start.copy(), mask), naive_reconstruct(start, mask))
+    assert np.array_equal(morphology.reconstruct(start.copy(), mask), naive_reconstruct(start, mask))
 
 
 def test_erosion_is_the_minimum_over_a_cross() -> None:
     picture = np.random.default_rng(2).random((9, 11)).astype(np.float32)
     padded = np.pad(picture, 1, constant_values=np.inf)
     expected = np.min([padded[1:-1, 1:-1], padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]], 0)
-    assert np.array_equal(reconstruction.erode_cross(picture, np.empty_like(picture)), expected)
+    assert np.array_equal(morphology.erode_cross(picture, np.empty_like(picture)), expected)
+
+
+@pytest.mark.parametrize("radius", [1, 4, 10])
+def test_opening_by_a_disk_is_scikit_images_to_the_bit(radius: int) -> None:
+    picture = np.random.default_rng(3).random((25, 19)).astype(np.float32)
+    assert np.array_equal(morphology.open_disk(picture, radius), opening(picture, disk(radius)))
 
 
 def test_frames_keep_names_types_and_values() -> None:

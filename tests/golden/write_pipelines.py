@@ -46,7 +46,7 @@ PIPELINES = {
         cell_channel="RNA", cell_threshold_factor=0.7, cell_threshold_smoothing=1.0, whole_cells_only=True,
         texture=(1, 2, 4), texture_of_pictures=False,
         granularity_subsample=1.0, granularity_background=0.5, granularity_radius=10, granularity_spectrum=8,
-        neighbour_distance=2, blur=(4, 8, 16),
+        neighbour_distance=2, blur=(4, 16),
         notes="Cell Painting at 128 x 128 pixels: nuclei about 14, cells about 26 pixels across; whole cells only.",
     ),
     "cell_painting_jump": Scales(

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
-import skimage.morphology
 from centrosome.cpmorphology import fixup_scipy_ndimage_result as fix
 
-from profiling.engines.cellprofiler_worker import reconstruction
+from profiling.engines.cellprofiler_worker import morphology
 
 _EPSILON = np.finfo(float).eps
 
@@ -41,8 +40,7 @@ def _stretch(picture: np.ndarray, shape: Any, from_shape: Any) -> np.ndarray:
 def _without_background(pixels: np.ndarray, factor: float, radius: int, shape: np.ndarray) -> np.ndarray:
     """The picture minus its opening by a disk, both at the background's scale; never negative."""
     back = _shrink(pixels, factor) if factor < 1 else pixels
-    element = skimage.morphology.disk(radius, dtype=bool)
-    back = skimage.morphology.dilation(skimage.morphology.erosion(back, selem=element), selem=element)
+    back = morphology.open_disk(back, radius)
     if factor < 1:
         back = _stretch(back, shape, shape * factor)
     out = pixels - back
@@ -93,8 +91,8 @@ def run_on_picture(module: Any, workspace: Any, image_name: str) -> list[str] | 
     eroded = pixels
     for i in range(1, length + 1):
         before = current
-        eroded = reconstruction.erode_cross(eroded, np.empty_like(eroded))
-        spectrum = reconstruction.reconstruct(eroded.astype(float), mask)
+        eroded = morphology.erode_cross(eroded, np.empty_like(eroded))
+        spectrum = morphology.reconstruct(eroded.astype(float), mask)
         current = np.mean(spectrum.ravel())
         feature = module.granularity_feature(i, image_name)
         workspace.measurements.add_image_measurement(feature, (before - current) * 100 / start)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.engines.cellprofiler_worker import colocalization, granularity, haralick, reconstruction
+from profiling.engines.cellprofiler_worker import colocalization, granularity, haralick, morphology
 
 
 def install() -> None:
@@ -54,8 +54,9 @@ def compile_all() -> None:
     """Compiles every kernel for the types it will meet, or loads it from the cache, before the first picture waits."""
     square, wide = np.eye(4, dtype=np.float32), np.eye(4)
     haralick.haralick(np.arange(16, dtype=np.uint8).reshape(4, 4), ignore_zeros=True, distance=1)
-    reconstruction.erode_cross(square, np.empty_like(square))
-    reconstruction.reconstruct(wide.copy(), wide)
+    morphology.erode_cross(square, np.empty_like(square))
+    morphology.reconstruct(wide.copy(), wide)
+    morphology.open_disk(square, 1)
     pixels, one = square.ravel(), np.ones(1)
     channel = (pixels, wide.ravel(), one, pixels > 0, np.arange(16))
     colocalization.sum_pair(np.ones(16, np.int64), *channel, *channel, np.zeros((8, 1)))
