@@ -18,6 +18,7 @@ from causal.contexts import Contexts
 from causal.design import draw_contexts
 from causal.laboratory import COLUMNS, ROWS
 from causal.phenotype import DMSO, stream
+from ldm.quality import cosine as cosines
 
 FACTORS = ("compound", "source", "batch", "well")
 ROW = ["compound", "source", "batch", "plate", "plate_format", "row", "column", "seed"]
@@ -28,8 +29,8 @@ class GateConfig:
     """How many pairs and draws, and what counts as passed (thresholds of the project, not of a paper)."""
 
     pairs: int = 64
-    draws: int = 4  # pictures at each end of a pair whose swap is a context
-    compound_draws: int = 8
+    draws: int = 3  # pictures at each end of a pair whose swap is a context
+    compound_draws: int = 6
     seed: int = 4200
     cosine: float = 0.6
     cosine_low: float = 0.4
@@ -143,12 +144,6 @@ def effects(values: Float[np.ndarray, "n k"], pairs: pd.DataFrame) -> Float[np.n
     return out
 
 
-def cosines(a: Float[np.ndarray, "p k"], b: Float[np.ndarray, "p k"]) -> Float[np.ndarray, " p"]:
-    """Cosine of each row of `a` with the row of `b`; 0 where either has no length: no effect points nowhere."""
-    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.where(length > 0, (a * b).sum(1) / np.where(length > 0, length, 1.0), 0.0)
-
-
 def top_share(generated: Float[np.ndarray, "p k"], true: Float[np.ndarray, "p k"], top: float) -> float:
     """Share of rows whose own true effect is among the `top` share of all true effects by Pearson correlation."""
     centred = [x - x.mean(1, keepdims=True) for x in (generated, true)]
@@ -170,7 +165,7 @@ def score(
     """Score one factor: rows are pairs, features are normalised. Pairs without cells at an end count as cosine 0."""
     known = np.isfinite(true).all(1)
     g, t = np.nan_to_num(generated[known]), true[known]
-    cosine = cosines(g, t)
+    cosine = cosines(t, g)
     rng = stream(config.seed, "bootstrap", factor, model)
     resampled = np.median(cosine[rng.integers(0, len(cosine), (config.bootstrap, len(cosine)))], axis=1)
     sizes = np.linalg.norm(g, axis=1), np.linalg.norm(t, axis=1)

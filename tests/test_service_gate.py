@@ -9,7 +9,8 @@ import pytest
 from causal.contexts import Contexts
 from causal.laboratory import Laboratory
 from causal.phenotype import DMSO
-from service.gate import GateConfig, compound_pairs, context_pairs, cosines, effects, score, shuffled, top_share
+from ldm.quality import cosine as cosines
+from service.gate import GateConfig, compound_pairs, context_pairs, effects, score, shuffled, top_share
 
 CONFIG = GateConfig(pairs=64, bootstrap=300)
 RNG = np.random.default_rng(0)
