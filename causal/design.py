@@ -96,7 +96,8 @@ def draw_contexts(
         seed: determines contexts and noise seeds.
         observed: table for ``distribution="observed"``.
         groups: number of strata or of replicates; None: n // 2 up to 64 strata, 8 replicates or n // 2.
-        seeds_per_context: noise seeds for each context; n must be a multiple.
+        seeds_per_context: noise seeds for each context; n must be a multiple. With iid contexts the column scheme
+            then says ``repeated``: the standard error is that of up to 64 random groups of contexts.
 
     Returns:
         columns draw, source, batch, plate, plate_format, row, column (and the further conditions), seed (uint64),
@@ -112,6 +113,8 @@ def draw_contexts(
     if scheme not in SCHEMES:
         raise InvalidDesign(f"scheme: got {scheme!r}, expected one of {', '.join(SCHEMES)}")
     places = n // seeds_per_context
+    if scheme == "stratified" and seeds_per_context > 1:
+        raise InvalidDesign("seeds_per_context: got more than 1 with scheme 'stratified', expected iid, lhs or sobol")
     group_count = _group_count(places, scheme, groups)
     target = distribution if isinstance(distribution, Distribution) else contexts.distribution(distribution, observed)
     points = _points(places, target.dimensions, scheme, group_count, seed)
@@ -120,6 +123,8 @@ def draw_contexts(
     draws = draws.iloc[repeat].reset_index(drop=True)
     draws.insert(0, "draw", np.arange(n, dtype=np.int64))
     draws["seed"] = _noise_seeds(n, seed)
+    if scheme == "iid" and seeds_per_context > 1:  # draws of one context hang together: random groups of contexts
+        scheme, group_count = "repeated", min(places, MAX_STRATA)
     draws["scheme"] = scheme
     draws["group"] = (repeat % group_count).astype(np.int64)
     return draws

@@ -113,7 +113,8 @@ class EffectsAccumulator:
     """Streams rows of a design into effects; memory does not grow with the number of draws.
 
     Every chunk holds whole draws: with a control, the control's row of each draw that occurs in it (shards by compound
-    repeat the control's rows, shards by draw do not). Partial results add up with `merge`.
+    repeat the control's rows, shards by draw do not). Partial results add up with `merge`; the counts of the control
+    itself then count its repeated rows too.
     """
 
     def __init__(self, names: Sequence[str], control: str | None = None) -> None:

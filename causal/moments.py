@@ -14,7 +14,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Kind = Literal["iid", "stratified", "replicates"]
-KINDS: dict[str, Kind] = {"iid": "iid", "stratified": "stratified", "lhs": "replicates", "sobol": "replicates"}
+KINDS: dict[str, Kind] = {
+    "iid": "iid",
+    "stratified": "stratified",
+    "lhs": "replicates",
+    "sobol": "replicates",
+    "repeated": "replicates",
+}
 """Which variance formula a scheme of `causal.design` needs."""
 
 

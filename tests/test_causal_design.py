@@ -81,6 +81,10 @@ def test_seeds_per_context_repeat_the_context_but_not_the_seed(contexts):
     places = draws[["plate", "row", "column"]]
     assert places.iloc[0].equals(places.iloc[2])
     assert not places.iloc[2].equals(places.iloc[3])
+    assert set(draws["scheme"]) == {"repeated"}
+    assert draws["group"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    with pytest.raises(InvalidDesign, match="expected iid, lhs or sobol"):
+        draw_contexts(contexts, 12, "stratified", seed=0, seeds_per_context=3)
     assert draws["seed"].is_unique
 
 

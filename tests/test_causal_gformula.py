@@ -73,6 +73,15 @@ def test_replicate_standard_error_is_that_of_replicate_means(contexts):
     assert effects.df[1, 0] == 7
 
 
+def test_repeated_contexts_do_not_count_as_new_ones(contexts):
+    """Two seeds of one context without any noise: the error is that of the contexts, not of twice as many draws."""
+    draws = draw_contexts(contexts, 40, "iid", seed=1, seeds_per_context=2)
+    effects = contrast(draws[["row"]].to_numpy(float), draws.assign(compound="A"), None)
+    rows = draws["row"].to_numpy(float)[::2]
+    assert effects.se[0, 0] == pytest.approx(rows.std(ddof=1) / np.sqrt(20), rel=1e-12)
+    assert effects.df[0, 0] == 19
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_chunks_shards_and_order_do_not_change_the_answer(contexts, scheme):
     values, design = made_up(contexts, scheme, n=20)
