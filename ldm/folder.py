@@ -35,7 +35,7 @@ class PipelineSettings:
     micro_batch: int = 8
     threads: int = 2
     sampler: str = "dpm++"
-    steps: int = 20
+    steps: int = 15
     spacing: str = "quadratic"
     evidence: str = "simulation"
     conditions: str = "simulated"

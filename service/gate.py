@@ -29,8 +29,8 @@ class GateConfig:
     """How many pairs and draws, and what counts as passed (thresholds of the project, not of a paper)."""
 
     pairs: int = 64
-    draws: int = 3  # pictures at each end of a pair whose swap is a context
-    compound_draws: int = 6
+    draws: int = 2  # pictures at each end of a pair whose swap is a context
+    compound_draws: int = 4
     seed: int = 4200
     cosine: float = 0.6
     cosine_low: float = 0.4
