@@ -25,6 +25,8 @@ class UnknownGroup(ValueError):
 def _columns(
     values: Float[np.ndarray, "n k"], reduce: Callable[..., np.ndarray], plain: Callable[..., np.ndarray]
 ) -> np.ndarray:
+    if not np.isnan(values).any():
+        return plain(values, axis=0)
     out = np.full(values.shape[1], np.nan)
     holes = np.isnan(values).any(axis=0)
     out[~holes] = plain(values[:, ~holes], axis=0)
@@ -170,8 +172,14 @@ def transform(profiles: Profiles, normalisation: Normalisation) -> Profiles:
         row = np.zeros(len(chosen), dtype=int)
     scale = normalisation.scale + normalisation.epsilon
     scale = np.where(scale == 0, np.nan, scale)
-    values = chosen.values - normalisation.centre[row]
-    values /= scale[row]
+    if len(scale) == 1:
+        values = chosen.values - normalisation.centre[0]
+        values /= scale[0]
+        return chosen.with_values(values)
+    values = np.empty_like(chosen.values)
+    for group in np.unique(row):
+        at = np.flatnonzero(row == group)
+        values[at] = (chosen.values[at] - normalisation.centre[group]) / scale[group]
     return chosen.with_values(values)
 
 

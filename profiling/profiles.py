@@ -88,6 +88,8 @@ class Profiles:
 
     def features(self, names: Sequence[str]) -> "Profiles":
         """The chosen features in the order given. Raises `InvalidProfiles` naming the features that are missing."""
+        if tuple(names) == self.names:
+            return self
         place = {name: i for i, name in enumerate(self.names)}
         if missing := [n for n in names if n not in place]:
             raise InvalidProfiles(f"names: {len(missing)} features are not in the profiles, first {missing[:5]}")

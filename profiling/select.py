@@ -17,6 +17,9 @@ from jaxtyping import Bool, Float
 
 from profiling.profiles import InvalidProfiles, Profiles
 
+BLOCK = 64  # features sorted at once
+ROWS = 8192  # rows multiplied at once
+
 # Positions in the picture and running numbers of objects: they say where a cell lies, not how it looks.
 BOOKKEEPING = (
     r"_Location_",
@@ -91,11 +94,19 @@ def too_repetitive(
 ) -> Bool[np.ndarray, " k"]:
     """Features dominated by one value: count of the second most common / of the most common < `frequency`, or distinct
     values / rows < `unique`. A constant feature is excluded."""
-    out = np.zeros(values.shape[1], dtype=bool)
-    for j, column in enumerate(values.T):
-        count = np.unique(column[~np.isnan(column)], return_counts=True)[1]
-        second, most = np.sort(count)[-2:] if len(count) > 1 else (0, 1)
-        out[j] = second / most < frequency or len(count) / len(column) < unique
+    n, k = values.shape
+    out = np.zeros(k, dtype=bool)
+    for start in range(0, k, BLOCK):
+        block = np.sort(np.ascontiguousarray(values[:, start : start + BLOCK].T), axis=1)  # NaN go to the end
+        repeated = (block[:, 1:] == block[:, :-1]).any(axis=1)
+        present = n - np.isnan(block).sum(axis=1)
+        for i, column in enumerate(block):
+            count = np.ones(present[i], dtype=int)
+            if repeated[i]:
+                edges = np.flatnonzero(column[1 : present[i]] != column[: present[i] - 1]) + 1
+                count = np.sort(np.diff(edges, prepend=0, append=present[i]))
+            ratio = count[-2] / count[-1] if len(count) > 1 else 0.0
+            out[start + i] = ratio < frequency or len(count) / n < unique
     return out
 
 
@@ -103,6 +114,8 @@ def too_steady(values: Float[np.ndarray, "n k"], minimum: float = 1e-6) -> Bool[
     """Features whose variance (divisor n, over the values present) is not above `minimum`, or that are never
     measured."""
     present = ~np.isnan(values)
+    if present.all():
+        return np.asarray(values.var(axis=0) <= minimum)
     n = np.maximum(present.sum(axis=0), 1)
     centred = np.where(present, values - np.where(present, values, 0.0).sum(axis=0) / n, 0.0)
     return np.asarray((centred**2).sum(axis=0) / n <= minimum)
@@ -113,17 +126,27 @@ def too_extreme(values: Float[np.ndarray, "n k"], limit: float = 500.0) -> Bool[
     return np.asarray((np.abs(values) > limit).any(axis=0))
 
 
+def _centred_product(values: Float[np.ndarray, "n k"], mean: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
+    """(x - mean)' (x - mean) in blocks of rows, so that no centred copy of the whole table is made."""
+    product = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(values), ROWS):
+        x = values[start : start + ROWS] - mean
+        product += x.T @ x
+    return product
+
+
 def correlations(values: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "k k"]:
     """Pearson correlation of each pair of features over the rows where both have a value; NaN where one does not
     vary."""
     present = ~np.isnan(values)
+    if present.all():
+        mean = values.mean(axis=0)
+        product = _centred_product(values, mean)
+        spread = np.sqrt(np.diag(product))
+        spread[spread <= 1e-14 * np.abs(mean) * np.sqrt(len(values))] = np.nan
+        return np.asarray(product / np.outer(spread, spread))
     n = np.maximum(present.sum(axis=0), 1)
     x = np.where(present, values - np.where(present, values, 0.0).sum(axis=0) / n, 0.0)
-    if present.all():
-        spread = np.sqrt((x**2).sum(axis=0))
-        spread[spread == 0] = np.nan
-        x /= spread
-        return x.T @ x
     w = present.astype(np.float64)
     count, xy, sx, sxx = w.T @ w, x.T @ x, x.T @ w, (x**2).T @ w  # sx[i, j]: sum of feature i where j has a value
     count[count == 0] = np.nan
