@@ -46,8 +46,4 @@ def train(config: Path, data: Path | None, out: Path, start_from: Path | None = 
 def _encoder(config: Path, data: Path, out: Path, start_from: Path | None) -> Path:
     from chem.train_encoder import EncoderRecipe, train_encoder
 
-    if start_from is not None:
-        raise InvalidRequest(
-            "start_from is not possible for an encoder: a stopped run goes on by itself in the same --out"
-        )
-    return train_encoder(EncoderRecipe.from_toml(config), data, out)
+    return train_encoder(EncoderRecipe.from_toml(config), data, out, start_from=start_from)
