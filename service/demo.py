@@ -81,7 +81,7 @@ def _ask(console: Console, url: str, draws: int) -> dict[str, Any]:
     )
     with Client(url) as client, Progress(*columns, console=console) as bar:
         task = bar.add_task("loading the model", total=None)
-        client.wait_until_ready(timeout_s=120.0)
+        client.wait_until_ready(timeout_s=600.0)
         console.print("POST /v1/predictions: " + ", ".join(name for name, _ in names), highlight=False)
         key = client.submit([smiles for _, smiles in names], draws=draws)
         while (answer := client.get(key))["status"] in ("queued", "running"):

@@ -61,6 +61,7 @@ class ModelRoom:
         from ldm.pipeline import CellPaintingPipeline
         from profiling.engines.cellprofiler import CellProfilerEngine
 
+        _quiet()
         self.folder, self.effect = folder, effect
         self._painter: CellPaintingPipeline = CellPaintingPipeline.from_pretrained(folder)
         _, side, _ = self._painter.picture_shape
@@ -180,6 +181,15 @@ class ModelRoom:
         profiles = field_medians(fields, pd.DataFrame({"row": range(len(fields))}))
         outcomes, reasons = tuple(one.outcome for one in fields), tuple(one.reason for one in fields)
         return Measured(profiles.values, profiles.names, outcomes, reasons)
+
+
+def _quiet() -> None:
+    """No progress bars of the libraries that read weights: they would stand among our own lines."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
 
 
 def _domain_sentence(seen: bool, found: Applicability, name: str) -> str:

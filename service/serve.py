@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 
 from service.app import make_app
-from service.engine import load_room
+from service.engine import find_model, load_room
 from service.errors import InvalidRequest
 from service.jobs import Desk
 from service.pipeline import predict_in
@@ -65,7 +65,8 @@ def server_of(settings: Settings) -> uvicorn.Server:
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> None:
-    """Serve until interrupted; `say` is told the address."""
+    """Serve until interrupted; `say` is told the address. Raises `MissingModel` before anything is started."""
+    find_model(settings.model)
     server = server_of(settings)
     with bound(settings) as made:
         say(url_of(settings, made))

@@ -91,6 +91,9 @@ def test_a_missing_model_exits_2_with_one_line(tmp_path: Path, monkeypatch: pyte
         assert code == 2
         assert len(err.strip().splitlines()) == 1
         assert err.startswith("dopaint: model ")
+    result = runner.invoke(app, ["serve", "--model", "nobody", "--port", "0", "--data", str(tmp_path / "data")])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("dopaint: model 'nobody' does not exist")
     code, _, err = predict(KNOWN, "--engine", "nobody", "--out", str(tmp_path / "out"))
     assert code == 2
     assert "engine 'nobody' does not exist" in err
