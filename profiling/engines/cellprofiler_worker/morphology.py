@@ -101,7 +101,7 @@ def half_widths(radius: int) -> np.ndarray:
 
 @njit(cache=True)
 def erode_disk(picture, widths, out):
-    """Minimum over a disk, inside the picture; float [h, w]. Mirrored borders, as scipy has them, add nothing smaller."""
+    """Minimum over a disk inside the picture; float [h, w]. The mirrored borders of scipy add nothing smaller."""
     height, width = picture.shape
     radius = widths.size // 2
     for y in range(height):
