@@ -4,6 +4,7 @@ A folder is ours (`subprofiles.parquet`) or one published by mpimp-comas (`med_p
 `parms_<label>_<share>.txt`).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def score_file(
     if convention is not None:
         if convention not in CONVENTIONS:
             raise InvalidProfiles(f"convention must be one of {list(CONVENTIONS)}, got {convention!r}")
-        library = SubProfiles(**{**vars(library), "convention": convention})
+        library = replace(library, convention=convention)
     table = read_profiles(profiles, features=library.names)
     scores = biosimilarity(table.values, library, missing="pairwise")
     made = pd.concat([table.meta, pd.DataFrame(scores, columns=list(library.labels))], axis=1)

@@ -16,6 +16,7 @@ whatever the number of labels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,17 @@ from profiling.profiles import InvalidProfiles
 CLIP = {"paper": np.inf, "reference": 25.0}
 CONVENTIONS = tuple(CLIP)
 CHUNK = 8192  # profiles scored at once: bounds the memory of the products
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What scoring needs of the sub-profiles, computed once: [k, labels] matrices for the products."""
+
+    v: Float[np.ndarray, "k l"]  # values, clipped, 0 outside the mask
+    m: Float[np.ndarray, "k l"]  # the mask as 0 and 1
+    n: Float[np.ndarray, "1 l"]  # features kept
+    centred: Float[np.ndarray, "k l"]  # values minus their mean over the mask, 0 outside it
+    spread: Float[np.ndarray, "1 l"]  # their sum of squares
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,18 @@ class SubProfiles:
     def n_features(self) -> Int[np.ndarray, " l"]:
         """Number of features that each label keeps."""
         return self.mask.sum(axis=1)
+
+    @cached_property
+    def factors(self) -> Factors:
+        """The matrices that `biosimilarity` multiplies with."""
+        clip = CLIP[self.convention]
+        m = np.ascontiguousarray(self.mask.T, dtype=np.float64)
+        v = np.clip(self.values, -clip, clip).T * m
+        n = m.sum(axis=0, keepdims=True)
+        centred = (v - v.sum(axis=0) / np.maximum(n, 1.0)) * m
+        square = (centred**2).sum(axis=0, keepdims=True)
+        spread = _spread(square, np.zeros_like(n), n, np.abs(v).max(axis=0, keepdims=True, initial=0.0))
+        return Factors(v, m, n, centred, spread)
 
     def summary(self) -> pd.DataFrame:
         """One row a label: references, features kept, and how many pure noise would keep on average."""
@@ -176,15 +200,16 @@ def biosimilarity(
             f"profiles: {affected} of {len(u)} have NaN: drop the features, or give missing='pairwise'"
         )
     clip = CLIP[subprofiles.convention]
-    m = subprofiles.mask.astype(np.float64).T
-    v = np.clip(subprofiles.values, -clip, clip).T * m
+    factors = subprofiles.factors
     out = np.empty((len(u), len(subprofiles.labels)))
     for start in range(0, len(u), CHUNK):
         part = np.clip(u[start : start + CHUNK], -clip, clip)
         holes = np.isnan(part).any(axis=1)
         rows = out[start : start + CHUNK]
-        rows[~holes] = _pearson(part[~holes], v, m)
-        rows[holes] = _pearson_pairwise(part[holes], v, m)
+        if not holes.all():
+            rows[~holes] = _pearson(part[~holes], factors)
+        if holes.any():
+            rows[holes] = _pearson_pairwise(part[holes], factors.v, factors.m)
     if subprofiles.convention == "reference":
         out = 100.0 * np.maximum(out, 0.0)
     return out
@@ -207,18 +232,12 @@ def _spread(
     return np.where((n > 0) & (spread > 1e-13 * square + size * (1e-13 * largest) ** 2), spread, 0.0)
 
 
-def _pearson(
-    u: Float[np.ndarray, "n k"], v: Float[np.ndarray, "k l"], m: Float[np.ndarray, "k l"]
-) -> Float[np.ndarray, "n l"]:
-    n = m.sum(axis=0, keepdims=True)
-    centred = (v - v.sum(axis=0) / np.maximum(n, 1.0)) * m
-    spread_v = _spread(
-        (centred**2).sum(axis=0, keepdims=True), np.zeros_like(n), n, np.abs(v).max(axis=0, keepdims=True)
-    )
+def _pearson(u: Float[np.ndarray, "n k"], factors: Factors) -> Float[np.ndarray, "n l"]:
     largest = np.abs(u).max(axis=1, keepdims=True, initial=0.0)
     u = u - u.mean(axis=1, keepdims=True)  # a shift changes no correlation; it keeps the subtraction in _spread exact
-    spread_u = _spread((u**2) @ m, u @ m, n, largest)
-    return _ratio(u @ centred, spread_u, spread_v)  # centred sums to zero over the mask: u needs no centring by label
+    spread_u = _spread((u**2) @ factors.m, u @ factors.m, factors.n, largest)
+    # factors.centred sums to zero over the mask: u needs no centring by label
+    return _ratio(u @ factors.centred, spread_u, factors.spread)
 
 
 def _pearson_pairwise(
