@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging
 from jaxtyping import Float, UInt64
 from torch import Tensor
 
@@ -41,6 +42,16 @@ from ldm.unet import predict
 __all__ = ["CellPaintingPipeline", "ModelFolderError", "PipelineSettings", "UnknownContext", "model_hash"]
 
 SHARD = "14MB"
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Load shards without diffusers' progress bars on standard error, which belong to nobody's request."""
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 @contextmanager
@@ -238,9 +249,10 @@ class CellPaintingPipeline(DiffusionPipeline):
         modules: dict[str, Any] = {}
         for name, kind in (("vae", AutoencoderKL), ("unet", UNet2DConditionModel), ("condition", ConditionEncoder)):
             try:
-                modules[name] = kind.from_pretrained(
-                    folder / name, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
-                )
+                with without_bars():
+                    modules[name] = kind.from_pretrained(
+                        folder / name, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+                    )
             except (RuntimeError, ValueError, OSError, KeyError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise ModelFolderError(
