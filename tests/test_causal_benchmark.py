@@ -32,12 +32,12 @@ def test_points_lie_where_the_numbers_say():
 
 
 def test_designs_and_pairing_divide_the_variance():
-    table = variance_at_equal_cost(128, replicates=60, worlds=4, designs=("stratified", "sobol, 8 replicates"))
+    table = variance_at_equal_cost(96, replicates=60, worlds=4, designs=("stratified", "sobol, 8 replicates"))
     rows = table.set_index(["setting", "estimator"])
     mean, effect, null = (
-        "mean of target, 128 draws",
-        "effect of target, 128 draws",
-        "effect of negative_control, 128 draws",
+        "mean of target, 96 draws",
+        "effect of target, 96 draws",
+        "effect of negative_control, 96 draws",
     )
     assert rows.loc[(mean, "iid (paper)"), "variance_ratio"] == pytest.approx(1.0, abs=0.35)
     assert rows.loc[(mean, "stratified"), "variance_ratio"] > 1.3
