@@ -90,6 +90,6 @@ def test_count_activity_asks_for_an_interval_below_zero():
 
 
 def test_imad_by_hand_and_never_alone():
-    made = cohesion(np.array([[0.0], [1.0], [3.0]]), replicate_map=0.4)  # distances 1, 3, 2: median 2, MAD 1
-    assert (made.imad, made.replicate_map) == (1.0, 0.4)
+    made = cohesion(np.array([[0.0], [2.0], [6.0]]), replicate_map=0.4)  # distances 2, 6, 4: median 4, MAD 2
+    assert (made.imad, made.replicate_map) == (0.5, 0.4)
     assert cohesion(np.zeros((4, 2)), 0.0).imad == np.inf

@@ -10,11 +10,14 @@ from profiling.profiles import InvalidProfiles, Profiles
 QUICK = HarmonyConfig(clusters=6, cluster_rounds=30)
 
 
-def screen(seed=0, n=600, d=8):
+def screen(seed=0, n=600, d=8, apart=4.0, shift=1.5, confounded=False):
+    """Five kinds in three batches; `confounded`: three rows in five lie in the batch of their kind."""
     rng = np.random.default_rng(seed)
     kind, batch = rng.integers(0, 5, n), rng.integers(0, 3, n)
-    centre, shift = 4 * rng.normal(size=(5, d)), 1.5 * rng.normal(size=(3, d))
-    values = centre[kind] + shift[batch] + rng.normal(size=(n, d))
+    if confounded:
+        batch = np.where(rng.random(n) < 0.6, kind % 3, batch)
+    centre, offset = apart * rng.normal(size=(5, d)), shift * rng.normal(size=(3, d))
+    values = centre[kind] + offset[batch] + rng.normal(size=(n, d))
     return values, pd.DataFrame({"Metadata_Batch": [f"b{b}" for b in batch]}), kind
 
 

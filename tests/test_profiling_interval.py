@@ -19,7 +19,7 @@ def world(rng, n, noise):
     return reference, effect, draws
 
 
-@pytest.mark.parametrize(("n", "noise"), [(4, 0.5), (8, 2.0), (100, 2.0)])
+@pytest.mark.parametrize(("n", "noise"), [(4, 0.5), (8, 2.0), (16, 5.0), (100, 2.0)])
 def test_coverage(n, noise):
     rng = np.random.default_rng(n)
     covered = 0

@@ -72,6 +72,12 @@ def test_chunks_and_the_choice_of_queries_change_nothing(monkeypatch):
     np.testing.assert_allclose(part["average_precision"], want["average_precision"], atol=1e-12)
 
 
+def test_a_positive_is_never_a_negative_too():
+    p = screen(2)
+    everybody_else = average_precisions(p, Pairing(("compound",)))
+    pd.testing.assert_frame_equal(everybody_else, average_precisions(p, PAIRINGS["replicates"]))
+
+
 def test_several_labels_match_where_one_is_shared():
     p = screen(3)
     several = p.meta.assign(Metadata_target=["a|b" if i % 3 else "b|c" if i % 2 else "d" for i in range(len(p))])
