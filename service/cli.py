@@ -201,7 +201,7 @@ def version() -> None:
 
 @setup_app.command("cellprofiler")
 def setup_cellprofiler(
-    target: Annotated[Path | None, typer.Option(help="where to make the environment; default: .venv-cp")] = None,
+    target: Annotated[Path | None, typer.Option(help="where to make the environment; default: .venv-cellprofiler")] = None,
 ) -> None:
     """Install the real CellProfiler 4 into an environment of its own."""
     with _doors():

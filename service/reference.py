@@ -62,8 +62,8 @@ class EffectSettings:
 class LibrarySettings:
     """How large the reference library is. Not hashed: more draws make a better library of the same kind."""
 
-    per_label: int = 8  # most reference compounds of one mechanism
-    draws: int = 8
+    per_label: int = 7  # most reference compounds of one mechanism
+    draws: int = 6
     seed: int = 20_000
     control_draws: int = 128  # further draws of the control, on which the normalisation is fitted
     max_correlation: float = 0.95  # of two selected features

@@ -86,11 +86,15 @@ def test_a_random_common_cause_and_subsets_change_little():
 
 
 def test_the_dropped_confounder_that_matters_moves_the_effect():
-    moves = dropped_confounders(ask(replace(SOUND, batch_sd=3.0, edge=0.0), seed=3, allocation=1.0)).set_index(
-        ["left_out", "feature"]
-    )
-    assert abs(moves.loc[("plate", 0), "in_standard_errors"]) > 4
-    assert abs(moves.loc[("edge", 0), "in_standard_errors"]) < 2
+    """In one world the confounded plates may happen to agree; over twelve they do not."""
+    world = replace(SOUND, batch_sd=3.0, edge=0.0)
+    moved = {"plate": [], "edge": []}
+    for seed in range(12):
+        table = dropped_confounders(ask(world, seed=seed, allocation=1.0)).set_index(["left_out", "feature"])
+        for name, found in moved.items():
+            found.append(table.loc[(name, 0), "in_standard_errors"])
+    assert np.sqrt(np.mean(np.square(moved["plate"]))) > 4
+    assert np.sqrt(np.mean(np.square(moved["edge"]))) < 1
 
 
 def test_sources_that_disagree_are_noticed():

@@ -51,8 +51,8 @@ def test_a_known_drug_is_ranked_with_chance_interval_and_evidence(listed: tuple[
     profiles = pd.read_parquet(out / known.folder / "profiles.parquet")
     assert (profiles["Metadata_Outcome"] == "ok").any()
     assert profiles.filter(regex="^(Nuclei|Cells|Cytoplasm)_").shape[1] > 500
-    picture = Image.open(out / known.folder / "pictures" / "draw_0000.png")
-    assert picture.size == (128, 128)
+    with Image.open(out / known.folder / "pictures" / "draw_0000.png") as picture:
+        assert picture.size == (128, 128)
     assert json.loads((out / "request.json").read_text())["evidence"] == "simulation"
 
 
