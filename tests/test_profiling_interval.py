@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from profiling.interval import biosimilarity_interval, correlation_interval
 from profiling.profiles import InvalidProfiles
@@ -28,6 +29,23 @@ def test_coverage(n, noise):
         low, high = correlation_interval(draws, reference)
         covered += low <= np.corrcoef(effect, reference)[0, 1] <= high
     assert covered / 400 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 400)
+
+
+def test_products_of_different_draws_by_hand():
+    """The estimate in the middle of the interval, and its jackknife, from plain loops over pairs."""
+    reference, _, draws = world(np.random.default_rng(0), 6, 0.5)
+    v = (reference - reference.mean()) / np.linalg.norm(reference - reference.mean())
+
+    def theta(x):
+        x = x - x.mean(axis=1, keepdims=True)
+        pairs = [x[i] @ x[j] for i in range(len(x)) for j in range(len(x)) if i != j]
+        return np.mean(x @ v) / np.sqrt(np.mean(pairs))
+
+    without = np.array([theta(np.delete(draws, i, axis=0)) for i in range(6)])
+    error = np.sqrt(5 / 6 * ((without - without.mean()) ** 2).sum())
+    low, high = correlation_interval(draws, reference)
+    half = student.ppf(0.975, 5) * error
+    assert (low, high) == pytest.approx((theta(draws) - half, min(1.0, theta(draws) + half)), abs=1e-12)
 
 
 def test_the_percentile_bootstrap_does_not_cover():
