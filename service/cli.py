@@ -46,7 +46,7 @@ AllowSimulated = Annotated[
 @app.command()
 def predict(
     smiles: Annotated[list[str], typer.Argument(help="one or more SMILES", metavar="SMILES...")],
-    out: Out,
+    out: Out = Path("out"),
     draws: Annotated[int, typer.Option(help="pictures of each compound, 1 to 1000")] = 16,
     seed: Seed = 1,
     allow_simulated: AllowSimulated = False,

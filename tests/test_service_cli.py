@@ -164,3 +164,14 @@ def test_help_loads_neither_torch_nor_rdkit() -> None:
     code = f"import sys, service.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_bad_smiles_is_one_line_and_exit_2_without_any_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, ["predict", "not-a-smiles"])
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "not-a-smiles" in result.stderr
+    assert not list(tmp_path.iterdir())
