@@ -27,7 +27,7 @@ def draw_panels(panels: Sequence[Panel], title: str) -> str:
     """Panels side by side with one legend, as an SVG document."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    total_width = len(panels) * (WIDTH + MARGIN) + 250
+    total_width = len(panels) * (WIDTH + MARGIN) + 290
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{total_width:g}" height="{HEIGHT + 110:g}" '
         'font-family="sans-serif" font-size="12">',

@@ -8,7 +8,7 @@ counterfactual twins. This is a simulation: nothing it says about a compound is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from jaxtyping import Float, Float32
 from causal import brightfield, painter
 from causal.exposure import exposure_factor, line_response, line_state
 from causal.laboratory import Laboratory, Optics
+from causal.markers import ALL_CHANNELS, check_channels, marker_optics, paint_markers
 from causal.painter import CHANNELS, STATE
 from causal.phenotype import Compounds
 
@@ -28,7 +29,7 @@ STRENGTH_SPREAD = 0.25  # log standard deviation of a responding cell's effect
 
 
 class Field(NamedTuple):
-    """The cells of one row: centres [n, 2] in pixels, states [n, 16], shape noise [n, 16], pixel noise [5, h, w]."""
+    """The cells of one row: centres [n, 2] in pixels, states [n, 16], shape noise [n, 16], pixel noise [7, h, w]."""
 
     xy: np.ndarray
     state: np.ndarray
@@ -38,7 +39,8 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """One simulated world: its laboratories, its compounds and the side of its pictures in pixels.
+    """One simulated world: its laboratories, its compounds, the side of its pictures in pixels and its channels
+    (three to seven of `markers.ALL_CHANNELS`; a channel looks the same whatever others are painted).
 
     A row may also carry dose (µM, default 10), hours (default 48) and cell_line (default "U2OS-sim").
     """
@@ -46,6 +48,10 @@ class World:
     laboratory: Laboratory
     compounds: Compounds
     size: int = SIZE
+    channels: tuple[str, ...] = CHANNELS
+
+    def __post_init__(self) -> None:
+        check_channels(self.channels)
 
     @property
     def plates(self) -> pd.DataFrame:
@@ -93,7 +99,7 @@ class World:
         uniform = rng.random((most, 32 + painter.N_UNIFORM + 1), dtype=np.float32)
         normal = rng.standard_normal((most, len(STATE) + 1))
         count_noise = rng.standard_normal()
-        pixel = rng.standard_normal((len(CHANNELS), self.size, self.size), dtype=np.float32)
+        pixel = rng.standard_normal((len(ALL_CHANNELS), self.size, self.size), dtype=np.float32)
         log_count = base[0] + effect[0] * share + FIELD_SPREAD * count_noise
         n = int(np.clip(np.rint(painter.CELLS * np.exp(0.25 * log_count)), 1, most))
         strength = np.where(uniform[:n, -1] < share, np.exp(STRENGTH_SPREAD * normal[:n, -1]), 0.0)
@@ -104,19 +110,26 @@ class World:
     def paint(
         self, rows: pd.DataFrame, progress: Callable[[int], None] | None = None
     ) -> Float32[np.ndarray, "n c h w"]:
-        """The potential outcome of each row: pictures in [0, 1] camera units, channels as `painter.CHANNELS`.
+        """The potential outcome of each row: pictures in [0, 1] camera units, channels as `self.channels`.
 
         `rows` has columns compound, source, batch, plate, plate_format, row, column, seed. Raises UnknownCompound,
         UnknownContext, UnknownExposure. `progress` is told the number of rows painted so far.
         """
         base, effect, share = self.field_state(rows), self.effect(rows), self.responders(rows)
-        optics = self.laboratory.optics(rows)
-        out = np.empty((len(rows), len(CHANNELS), self.size, self.size), np.float32)
+        index = [ALL_CHANNELS.index(c) for c in self.channels]
+        optics = self._optics(rows, index)
+        out = np.empty((len(rows), len(index), self.size, self.size), np.float32)
         for i, seed in enumerate(rows["seed"].to_numpy()):
-            _picture(self._field(int(seed), base[i], effect[i], float(share[i])), optics, i, out[i])
+            _picture(self._field(int(seed), base[i], effect[i], float(share[i])), optics, i, index, out[i])
             if progress is not None:
                 progress(i + 1)
         return out
+
+    def _optics(self, rows: pd.DataFrame, index: list[int]) -> Optics:
+        """Optics of the painted channels; the five of Cell Painting first, then the two further stains."""
+        five, more = self.laboratory.optics(rows), marker_optics(self.laboratory.config.seed, rows)
+        chosen = {k: np.concatenate([getattr(five, k), v], axis=1)[:, index] for k, v in more.items()}
+        return replace(five, **chosen)
 
     def paint_brightfield(self, rows: pd.DataFrame) -> Float32[np.ndarray, "n z h w"]:
         """The same cells in transmitted light at three focal planes (`brightfield.PLANES`), in [0, 1] camera units."""
@@ -128,11 +141,14 @@ class World:
         return np.stack(pictures)
 
 
-def _picture(field: Field, optics: Optics, i: int, out: np.ndarray) -> None:
-    signal = np.zeros_like(out)
-    painter.paint_cells(field.xy, field.state, field.shape, painter.noise_tiles(), out.shape[-1], signal)
+def _picture(field: Field, optics: Optics, i: int, index: list[int], out: np.ndarray) -> None:
+    size = out.shape[-1]
+    signal = np.zeros((len(ALL_CHANNELS), size, size), np.float32)
+    painter.paint_cells(field.xy, field.state, field.shape, painter.noise_tiles(), size, signal)
+    if max(index) >= len(CHANNELS):
+        paint_markers(field.xy, field.state, field.shape, painter.noise_tiles(), size, signal[len(CHANNELS) :])
     painter.expose(
-        signal,
+        np.ascontiguousarray(signal[index]),
         painter.gaussian_taps(optics.blur[i]),
         optics.gain[i],
         optics.background[i],
@@ -140,6 +156,6 @@ def _picture(field: Field, optics: Optics, i: int, out: np.ndarray) -> None:
         optics.centre[i],
         optics.shot[i],
         optics.read[i],
-        field.pixel,
+        np.ascontiguousarray(field.pixel[index]),
         out,
     )

@@ -11,6 +11,7 @@ from causal import painter
 from causal.allocation import AllocationConfig, allocate
 from causal.exposure import LINES, UnknownExposure, exposure_factor
 from causal.laboratory import Laboratory, UnknownContext
+from causal.markers import ALL_CHANNELS, UnknownChannel
 from causal.painter import STATE
 from causal.phenotype import DMSO, PhenotypeConfig, UnknownCompound, class_directions, compound_effects
 from causal.simulator import World
@@ -148,6 +149,20 @@ def test_optics_and_stain_belong_to_source_and_batch(world: World) -> None:
     assert not np.allclose(optics.blur[0], optics.blur[1])
     assert np.array_equal(optics.blur[1], optics.blur[2])
     assert not np.allclose(optics.gain[1], optics.gain[2])
+
+
+def test_three_to_seven_channels_look_the_same_whatever_others_are_painted(world: World) -> None:
+    table = rows(world, [DMSO, "K1"])
+    five = world.paint(table)
+    seven = World(world.laboratory, world.compounds, channels=ALL_CHANNELS).paint(table)
+    three = World(world.laboratory, world.compounds, channels=("Mito", "DNA", "Tubulin")).paint(table)
+    assert seven.shape[1] == 7
+    assert np.array_equal(seven[:, :5], five)
+    assert np.array_equal(three, seven[:, [4, 0, 6]])
+    assert seven[:, 5:].std((2, 3)).min() > 0.01
+    for bad in (("DNA", "ER"), ("DNA", "DNA", "ER"), ("DNA", "ER", "Golgi")):
+        with pytest.raises(UnknownChannel, match="channels"):
+            World(world.laboratory, world.compounds, channels=bad)
 
 
 def test_dose_and_time_raise_the_effect(world: World) -> None:
