@@ -1,10 +1,13 @@
 """Every test runs alone: no environment of the user's, no network, one thread, files only where pytest puts them."""
 
 import os
+from pathlib import Path
 
 # Before numpy, torch or numba load: one thread each, so that numbers and times do not depend on the machine's load.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+# Compiled kernels of the tests are kept apart: the import hook loads some modules under names that only the tests know.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".cache" / "numba-tests"))
 # Hub clients read these when they are imported: weights come from folders, never from a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -14,7 +17,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import ipaddress
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -1,6 +1,7 @@
 """Our compiled kernels against plain definitions written out here."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # numba's cache names a kernel's module and looks it up when it loads the kernel
     spec.loader.exec_module(module)
     return module
 
