@@ -105,14 +105,3 @@ def cosine(true: Float[np.ndarray, "n k"], generated: Float[np.ndarray, "_ _"]) 
     _same_shape(true, generated)
     size = np.linalg.norm(true, axis=1) * np.linalg.norm(generated, axis=1)
     return np.where(size > 0.0, (true * generated).sum(axis=1) / np.where(size > 0.0, size, 1.0), 0.0)
-
-
-def slope(true: Float[np.ndarray, "n k"], generated: Float[np.ndarray, "_ _"]) -> float:
-    """How large generated effects are for their true ones: the slope through the origin of all generated on all true
-    values; 1 is right, 0 is a model that ignores the change.
-
-    Raises QualityError when the shapes differ; NaN when all true effects are nothing.
-    """
-    _same_shape(true, generated)
-    square = float((true * true).sum())
-    return float((true * generated).sum()) / square if square > 0.0 else float("nan")
