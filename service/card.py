@@ -145,6 +145,7 @@ def render(folder: Path) -> str:
         "",
         "Its intervals cover the draws of contexts and noise, not the error of the model. Effects below the noise of",
         "one field, small organelles and pixel-scale texture are poor. It knows one dose, one time and one cell line.",
+        "Control fields have a median of 10 whole cells (CellProfiler, cells at the frame left out).",
         "",
     ]
     return "\n".join(parts)
