@@ -11,7 +11,7 @@ from causal import painter
 from causal.allocation import AllocationConfig, allocate
 from causal.exposure import LINES, UnknownExposure, exposure_factor
 from causal.laboratory import Laboratory, UnknownContext
-from causal.markers import ALL_CHANNELS, UnknownChannel
+from causal.markers import ALL_CHANNELS, UnknownChannel, paint_markers
 from causal.painter import STATE
 from causal.phenotype import DMSO, PhenotypeConfig, UnknownCompound, class_directions, compound_effects
 from causal.simulator import World
@@ -163,6 +163,19 @@ def test_three_to_seven_channels_look_the_same_whatever_others_are_painted(world
     for bad in (("DNA", "ER"), ("DNA", "DNA", "ER"), ("DNA", "ER", "Golgi")):
         with pytest.raises(UnknownChannel, match="channels"):
             World(world.laboratory, world.compounds, channels=bad)
+
+
+@pytest.mark.parametrize(("axis", "stain", "grows"), [(9, 0, False), (15, 0, True), (2, 1, True), (13, 1, False)])
+def test_further_stains_follow_their_axes(axis: int, stain: int, grows: bool) -> None:
+    shape = np.random.default_rng(1).random((12, painter.N_UNIFORM), dtype=np.float32)
+    xy = painter.place_cells(np.random.default_rng(2).random((12, 32), dtype=np.float32), 128, painter.MARGIN)
+    light = []
+    for step in (0.0, 1.5):
+        state, out = np.zeros((12, 16)), np.zeros((2, 128, 128), np.float32)
+        state[:, axis] = step
+        paint_markers(xy, state, shape, painter.noise_tiles(), 128, out)
+        light.append(float(out[stain].sum()))
+    assert (light[1] > 1.05 * light[0]) if grows else (light[1] < 0.95 * light[0])
 
 
 def test_dose_and_time_raise_the_effect(world: World) -> None:
