@@ -8,8 +8,15 @@ _ROOT = Path(__file__).resolve().parents[2]
 #: The checkout first; then where the wheel carries the same files.
 FOLDERS = (_ROOT / "configs/profiling", _ROOT / "service/_data/configs/profiling")
 
-#: Settings by name. `sim128`: 128 pixels a side, whole cells only; `jump`: the JUMP production measurements.
-SETTINGS = {"sim128": "cell_painting_128.cppipe", "jump": "cell_painting_jump.cppipe"}
+#: Settings by name. `sim128`: 128 pixels a side, whole cells only; `jump`: the JUMP production measurements (3,518
+#: object features on 5 channels); `jump8`: the same on 5 stains and 3 brightfield planes (5,795); `full`: `jump` with
+#: Costes, Zernikes of intensity and advanced shapes (4,637).
+SETTINGS = {
+    "sim128": "cell_painting_128.cppipe",
+    "jump": "cell_painting_jump.cppipe",
+    "jump8": "cell_painting_jump_brightfield.cppipe",
+    "full": "cell_painting_full.cppipe",
+}
 
 
 class InvalidSettings(ValueError):

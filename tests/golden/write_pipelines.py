@@ -9,11 +9,12 @@ skips those modules and hands the pictures over in memory. Run with the interpre
 import importlib.util
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
+BRIGHTFIELD = ("Brightfield", "BFHigh", "BFLow")  # JUMP's names of its three focal planes
 OBJECTS = ("Nuclei", "Cells", "Cytoplasm")
 
 
@@ -38,7 +39,18 @@ class Scales:
     neighbour_distance: int
     blur: tuple[int, ...]
     notes: str
+    channels: tuple[str, ...] = CHANNELS
+    everything: bool = False  # Costes, Zernikes of intensity, moments and bounding boxes too
 
+
+_JUMP = Scales(
+    nucleus_diameter=(10, 60), nucleus_smoothing=10, nucleus_suppression=8, nucleus_threshold_factor=1.0,
+    cell_channel="RNA", cell_threshold_factor=0.8, cell_threshold_smoothing=0.0, whole_cells_only=False,
+    texture=(3, 5, 10), texture_of_pictures=True,
+    granularity_subsample=0.5, granularity_background=0.5, granularity_radius=10, granularity_spectrum=16,
+    neighbour_distance=5, blur=(5, 10, 20, 50),
+    notes="Cell Painting with the measurement settings of the public JUMP production pipeline, 0.6 um a pixel.",
+)  # fmt: skip
 
 PIPELINES = {
     "cell_painting_128": Scales(
@@ -49,13 +61,17 @@ PIPELINES = {
         neighbour_distance=2, blur=(4, 16),
         notes="Cell Painting at 128 x 128 pixels: nuclei about 14, cells about 26 pixels across; whole cells only.",
     ),
-    "cell_painting_jump": Scales(
-        nucleus_diameter=(10, 60), nucleus_smoothing=10, nucleus_suppression=8, nucleus_threshold_factor=1.0,
-        cell_channel="RNA", cell_threshold_factor=0.8, cell_threshold_smoothing=0.0, whole_cells_only=False,
-        texture=(3, 5, 10), texture_of_pictures=True,
-        granularity_subsample=0.5, granularity_background=0.5, granularity_radius=10, granularity_spectrum=16,
-        neighbour_distance=5, blur=(5, 10, 20, 50),
-        notes="Cell Painting with the measurement settings of the public JUMP production pipeline, 0.6 um a pixel.",
+    "cell_painting_jump": _JUMP,
+    "cell_painting_jump_brightfield": replace(
+        _JUMP,
+        channels=CHANNELS + BRIGHTFIELD,
+        notes="The settings of cell_painting_jump on eight channels: five stains and three planes of brightfield.",
+    ),
+    "cell_painting_full": replace(
+        _JUMP,
+        everything=True,
+        notes="The settings of cell_painting_jump with all that its modules can measure: Costes, Zernike magnitudes "
+        "and phases of each channel, and the advanced shape features too.",
     ),
 }  # fmt: skip
 
@@ -96,9 +112,9 @@ def input_modules(scales: Scales) -> list:
     images, names = Images(), NamesAndTypes()
     images.set_notes([scales.notes, "Written by tests/golden/write_pipelines.py of dopaint."])
     names.assignment_method.value = "Images matching rules"
-    while len(names.assignments) < len(CHANNELS):
+    while len(names.assignments) < len(scales.channels):
         names.add_assignment()
-    for group, channel in zip(names.assignments, CHANNELS, strict=True):
+    for group, channel in zip(names.assignments, scales.channels, strict=True):
         group.rule_filter.value = f'and (file does contain "{channel}")'
         group.image_name.value = channel
         group.load_as_choice.value = "Grayscale image"
@@ -158,7 +174,7 @@ def measurement_modules(scales: Scales) -> list:
     from cellprofiler.modules.measureobjectsizeshape import MeasureObjectSizeShape
     from cellprofiler.modules.measuretexture import MeasureTexture
 
-    channels, objects = ", ".join(CHANNELS), ", ".join(OBJECTS)
+    channels, objects = ", ".join(scales.channels), ", ".join(OBJECTS)
     quality = MeasureImageQuality()
     quality.images_choice.value = "Select..."
     group = quality.image_groups[0]
@@ -174,9 +190,10 @@ def measurement_modules(scales: Scales) -> list:
     colocalization = MeasureColocalization()
     colocalization.images_list.value, colocalization.objects_list.value = channels, objects
     colocalization.images_or_objects.value = "Within objects"
-    colocalization.do_all.value = colocalization.do_costes.value = False
+    colocalization.do_all.value = colocalization.do_costes.value = scales.everything
     for name in ("do_corr_and_slope", "do_manders", "do_rwc", "do_overlap"):
         getattr(colocalization, name).value = True
+    colocalization.fast_costes.value = "Faster"
 
     granularity = MeasureGranularity()
     granularity.images_list.value, granularity.objects_list.value = channels, objects
@@ -202,7 +219,8 @@ def measurement_modules(scales: Scales) -> list:
 
     distribution = MeasureObjectIntensityDistribution()
     distribution.images_list.value = channels
-    distribution.wants_zernikes.value = "None"
+    distribution.wants_zernikes.value = "Magnitudes and phase" if scales.everything else "None"
+    distribution.zernike_degree.value = 9
     while len(distribution.objects) < len(OBJECTS):
         distribution.add_object()
     for group, name in zip(distribution.objects, OBJECTS, strict=True):
@@ -212,7 +230,7 @@ def measurement_modules(scales: Scales) -> list:
     shape = MeasureObjectSizeShape()
     shape.objects_list.value = objects
     shape.calculate_zernikes.value = True
-    shape.calculate_advanced.value = False
+    shape.calculate_advanced.value = scales.everything
 
     texture = MeasureTexture()
     texture.images_list.value, texture.objects_list.value = channels, objects
