@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiling.engines.settings import InvalidSettings
+from profiling.segment import Primary, Secondary, Tertiary
 
 #: Modules that read or write files: the pictures come from memory and the measurements stay there.
 FILE_MODULES = (
@@ -54,69 +55,6 @@ class Module:
         """Two numbers with a comma between."""
         low, high = self.one(text).split(",")
         return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The threshold of one Identify module; `smoothing` is CellProfiler's scale (sigma = scale / 1.3488)."""
-
-    strategy: str
-    method: str
-    classes: str
-    middle: str
-    log: bool
-    smoothing: float
-    correction: float
-    low: float
-    high: float
-    manual: float
-
-
-@dataclass(frozen=True)
-class Primary:
-    """IdentifyPrimaryObjects; lengths in pixels."""
-
-    image: str
-    objects: str
-    diameter: tuple[float, float]
-    exclude_size: bool
-    exclude_border: bool
-    maxima: str
-    watershed: str
-    smoothing: float | None  # None: automatic
-    suppression: float | None  # None: automatic
-    low_resolution: bool
-    fill_holes: str
-    most_objects: int | None  # more than this: none at all
-    advanced: bool
-    threshold: Threshold
-
-
-@dataclass(frozen=True)
-class Secondary:
-    """IdentifySecondaryObjects."""
-
-    primary: str
-    objects: str
-    image: str
-    method: str
-    distance: float
-    regularization: float
-    discard_edge: bool
-    discard_primary: bool
-    new_primary: str
-    fill_holes: bool
-    threshold: Threshold
-
-
-@dataclass(frozen=True)
-class Tertiary:
-    """IdentifyTertiaryObjects: larger minus smaller."""
-
-    larger: str
-    smaller: str
-    objects: str
-    shrink: bool
 
 
 @dataclass(frozen=True)

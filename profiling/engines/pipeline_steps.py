@@ -16,17 +16,15 @@ from profiling.engines.pipeline_settings import (
     Intensity,
     Module,
     Neighbours,
-    Primary,
     QualityGroup,
-    Secondary,
     SizeShape,
     Step,
-    Tertiary,
     Texture,
-    Threshold,
     read_modules,
 )
 from profiling.engines.settings import InvalidSettings, pipeline
+from profiling.segment import Primary, Secondary, Tertiary
+from profiling.threshold import Threshold
 
 
 def _threshold(module: Module) -> Threshold:
@@ -48,8 +46,14 @@ def _threshold(module: Module) -> Threshold:
 
 
 def _primary(module: Module) -> Primary:
-    smoothing = module.number_of("Size of smoothing filter")
-    suppression = module.number_of("Suppress local maxima that are closer than this minimum allowed distance")
+    smoothing: float | None = module.number_of("Size of smoothing filter")
+    if module.flag("Automatically calculate size of smoothing filter for declumping?"):
+        smoothing = None
+    suppression: float | None = module.number_of(
+        "Suppress local maxima that are closer than this minimum allowed distance"
+    )
+    if module.flag("Automatically calculate minimum allowed distance between local maxima?"):
+        suppression = None
     erase = module.one("Handling of objects if excessive number of objects identified") == "Erase"
     return Primary(
         image=module.one("Select the input image"),
@@ -59,12 +63,8 @@ def _primary(module: Module) -> Primary:
         exclude_border=module.flag("Discard objects touching the border of the image?"),
         maxima=module.one("Method to distinguish clumped objects"),
         watershed=module.one("Method to draw dividing lines between clumped objects"),
-        smoothing=None
-        if module.flag("Automatically calculate size of smoothing filter for declumping?")
-        else smoothing,
-        suppression=None
-        if module.flag("Automatically calculate minimum allowed distance between local maxima?")
-        else suppression,
+        smoothing=smoothing,
+        suppression=suppression,
         low_resolution=module.flag("Speed up by using lower-resolution image to find local maxima?"),
         fill_holes=module.one("Fill holes in identified objects?"),
         most_objects=int(module.number_of("Maximum number of objects")) if erase else None,
