@@ -1,4 +1,4 @@
-"""From noise to latents: DDPM, DDIM and DPM-Solver++(2M), on given falling time steps, one noise stream a
+"""From noise to latents: DDPM, DDIM, DPM-Solver++(2M) and UniPC, on given falling time steps, one noise stream a
 picture.
 
 Noise is a function of (seed of the row, stream, position) only: stream 0 starts a picture, stream i + 1 is what the
@@ -90,7 +90,40 @@ def dpm_solver(velocity: VelocityFn, x: Tensor, schedule: Schedule, times: np.nd
     return x
 
 
-SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpm++": dpm_solver}
+def unipc(velocity: VelocityFn, x: Tensor, schedule: Schedule, times: np.ndarray, step_noise: StepNoise) -> Tensor:
+    """UniPC-2 with B(h) = exp(h) - 1, data prediction (Zhao et al. 2023, arXiv:2302.04867, Algorithms 1 and 2): a
+    predictor of order 2, and a corrector of order 2 that takes the next evaluation, so no evaluation is added; first
+    and last step of order 1.
+    """
+    abar = _levels(schedule, times)
+    signal, sd = [math.sqrt(a) for a in abar], [math.sqrt(1.0 - a) for a in abar]
+    half_log_snr = [0.5 * math.log(a / (1.0 - a)) for a in abar[:-1]]
+    older = before = start = x  # x_0 of the two steps before, and the corrected state that the last step began with
+    for i, t in enumerate(times.tolist()):
+        x0, _ = _split(x, velocity(x, t), abar[i])
+        if i:  # correct the state at t_i, now that the network has been asked there
+            h = half_log_snr[i] - half_log_snr[i - 1]
+            grow, weight = math.expm1(-h), 0.5
+            moved = sd[i] / sd[i - 1] * start - signal[i] * grow * before
+            if i > 1:
+                ratio = (half_log_snr[i - 2] - half_log_snr[i - 1]) / h
+                first = grow / (-h) - 1.0
+                b1, b2 = first / grow, 2.0 * (first / (-h) - 0.5) / grow
+                back = (b2 - b1) / (ratio - 1.0)
+                weight = b1 - back
+                moved = moved - signal[i] * grow * (back / ratio) * (older - before)
+            x = moved - signal[i] * grow * weight * (x0 - before)
+        if i == len(times) - 1:
+            return x0
+        h, guess = half_log_snr[i + 1] - half_log_snr[i], x0
+        if i:
+            guess = x0 + 0.5 * h / (half_log_snr[i - 1] - half_log_snr[i]) * (before - x0)
+        older, before, start = before, x0, x
+        x = sd[i + 1] / sd[i] * x - signal[i + 1] * math.expm1(-h) * guess
+    return x
+
+
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpm++": dpm_solver, "unipc": unipc}
 
 
 def get_sampler(name: str) -> Sampler:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from ldm.sampler import SAMPLERS, get_sampler, row_noise
@@ -41,6 +41,7 @@ ORACLES: dict[str, Callable[[int], Any]] = {
     "ddpm": lambda n: oracle(DDPMScheduler, n, clip_sample=False),
     "ddim": lambda n: oracle(DDIMScheduler, n, clip_sample=False),
     "dpm++": lambda n: oracle(DPMSolverMultistepScheduler, n, final_sigmas_type="zero"),
+    "unipc": lambda n: oracle(UniPCMultistepScheduler, n, final_sigmas_type="zero", solver_type="bh2"),
 }
 
 
@@ -83,6 +84,7 @@ def error(name: str, steps: int, spacing: str = "trailing") -> float:
 def test_deterministic_samplers_reach_the_exact_solution() -> None:
     assert error("ddim", 1000) < 0.01
     assert error("dpm++", 1000) < 0.01
+    assert error("unipc", 1000) < 0.01
     # the last trailing step makes both first order; the quadratic ones leave DPM-Solver++ its second order
     assert 1.6 < error("ddim", 100) / error("ddim", 200) < 2.2
     assert error("dpm++", 31, "quadratic") < 0.2 * error("ddim", 31, "quadratic")
@@ -112,5 +114,5 @@ def test_noise_is_a_function_of_seed_and_stream_only() -> None:
 
 
 def test_an_unknown_sampler_is_refused_and_the_known_are_listed() -> None:
-    with pytest.raises(ScheduleError, match=r"expected one of ddpm, ddim, dpm\+\+"):
+    with pytest.raises(ScheduleError, match=r"expected one of ddpm, ddim, dpm\+\+, unipc"):
         get_sampler("euler")
