@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from profiling.profiles import META, InvalidProfiles, Profiles
 
@@ -20,6 +20,10 @@ MAD_TO_SD = 1.4826  # the MAD of a normal distribution times this is its standar
 
 class UnknownGroup(ValueError):
     """Rows belong to a group (a plate, a batch) on which the normalisation was not fitted."""
+
+
+COLUMNS = 64  # features gathered at once, so that each is contiguous in memory
+CELLS = 65_536  # numbers centred and scaled at once: they stay in the cache between the two steps
 
 
 def _columns(
@@ -42,8 +46,25 @@ def _median(values: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
 
 def median_mad(values: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Median and 1.4826 × median |x − median| of each column, over the rows that have a value."""
-    centre = _median(values)
-    return centre, MAD_TO_SD * _median(np.abs(values - centre))
+    centre, spread = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    for start in range(0, values.shape[1], COLUMNS):
+        at = slice(start, start + COLUMNS)
+        block = values[:, at].T.copy()
+        holes = np.isnan(block).any(axis=1)
+        centre[at][~holes], spread[at][~holes] = _median_mad_rows(block if not holes.any() else block[~holes])
+        for i in np.flatnonzero(holes):
+            present = block[i][~np.isnan(block[i])]
+            if len(present):
+                centre[start + i], spread[start + i] = (part[0] for part in _median_mad_rows(present[None, :]))
+    return centre, MAD_TO_SD * spread
+
+
+def _median_mad_rows(rows: Float[np.ndarray, "k n"]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Median and median absolute deviation of each row; the rows are overwritten."""
+    centre = np.asarray(np.median(rows, axis=1, overwrite_input=True))
+    rows -= centre[:, None]
+    np.abs(rows, out=rows)
+    return centre, np.asarray(np.median(rows, axis=1, overwrite_input=True))
 
 
 def mean_sd(values: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
@@ -172,15 +193,27 @@ def transform(profiles: Profiles, normalisation: Normalisation) -> Profiles:
         row = np.zeros(len(chosen), dtype=int)
     scale = normalisation.scale + normalisation.epsilon
     scale = np.where(scale == 0, np.nan, scale)
-    if len(scale) == 1:
-        values = chosen.values - normalisation.centre[0]
-        values /= scale[0]
-        return chosen.with_values(values)
-    values = np.empty_like(chosen.values)
-    for group in np.unique(row):
+    return chosen.with_values(_scaled(chosen.values, row, normalisation.centre, scale))
+
+
+def _scaled(
+    values: Float[np.ndarray, "n k"],
+    row: Int[np.ndarray, " n"],
+    centre: Float[np.ndarray, "g k"],
+    scale: Float[np.ndarray, "g k"],
+) -> Float[np.ndarray, "n k"]:
+    """(x - centre) / scale with the numbers of each row's group; beside the result it takes the memory of a block."""
+    out = np.empty_like(values)
+    step = max(1, CELLS // max(values.shape[1], 1))
+    for group in range(len(centre)):
         at = np.flatnonzero(row == group)
-        values[at] = (chosen.values[at] - normalisation.centre[group]) / scale[group]
-    return chosen.with_values(values)
+        contiguous = len(at) == len(row)
+        for start in range(0, len(at), step):
+            rows = slice(start, start + step) if contiguous else at[start : start + step]
+            block = values[rows] - centre[group]
+            block /= scale[group]
+            out[rows] = block
+    return out
 
 
 def _group_codes(profiles: Profiles, columns: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:

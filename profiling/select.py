@@ -6,7 +6,7 @@ the result is frozen.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from profiling.correlation import too_correlated
 from profiling.profiles import InvalidProfiles, Profiles
 
-BLOCK = 64  # features sorted at once
-ROWS = 8192  # rows multiplied at once
+Rule = Callable[[np.ndarray], np.ndarray]
+BLOCK = 64  # features looked at at once
 
 # Positions in the picture and running numbers of objects: they say where a cell lies, not how it looks.
 BOOKKEEPING = (
@@ -101,12 +102,13 @@ def too_repetitive(
         repeated = (block[:, 1:] == block[:, :-1]).any(axis=1)
         present = n - np.isnan(block).sum(axis=1)
         for i, column in enumerate(block):
-            count = np.ones(present[i], dtype=int)
+            distinct, ratio = int(present[i]), 1.0 if present[i] > 1 else 0.0
             if repeated[i]:
                 edges = np.flatnonzero(column[1 : present[i]] != column[: present[i] - 1]) + 1
-                count = np.sort(np.diff(edges, prepend=0, append=present[i]))
-            ratio = count[-2] / count[-1] if len(count) > 1 else 0.0
-            out[start + i] = ratio < frequency or len(count) / n < unique
+                count = np.diff(edges, prepend=0, append=present[i])
+                distinct = len(count)
+                ratio = np.divide(*np.partition(count, distinct - 2)[-2:]) if distinct > 1 else 0.0
+            out[start + i] = ratio < frequency or distinct / n < unique
     return out
 
 
@@ -126,48 +128,19 @@ def too_extreme(values: Float[np.ndarray, "n k"], limit: float = 500.0) -> Bool[
     return np.asarray((np.abs(values) > limit).any(axis=0))
 
 
-def _centred_product(values: Float[np.ndarray, "n k"], mean: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
-    """(x - mean)' (x - mean) in blocks of rows, so that no centred copy of the whole table is made."""
-    product = np.zeros((len(mean), len(mean)))
-    for start in range(0, len(values), ROWS):
-        x = values[start : start + ROWS] - mean
-        product += x.T @ x
-    return product
-
-
-def correlations(values: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "k k"]:
-    """Pearson correlation of each pair of features over the rows where both have a value; NaN where one does not
-    vary."""
-    present = ~np.isnan(values)
-    if present.all():
-        mean = values.mean(axis=0)
-        product = _centred_product(values, mean)
-        spread = np.sqrt(np.diag(product))
-        spread[spread <= 1e-14 * np.abs(mean) * np.sqrt(len(values))] = np.nan
-        return np.asarray(product / np.outer(spread, spread))
-    n = np.maximum(present.sum(axis=0), 1)
-    x = np.where(present, values - np.where(present, values, 0.0).sum(axis=0) / n, 0.0)
-    w = present.astype(np.float64)
-    count, xy, sx, sxx = w.T @ w, x.T @ x, x.T @ w, (x**2).T @ w  # sx[i, j]: sum of feature i where j has a value
-    count[count == 0] = np.nan
-    covariance = xy - sx * sx.T / count
-    variance = sxx - sx**2 / count
-    variance[variance <= 0] = np.nan
-    return np.asarray(covariance / np.sqrt(variance * variance.T))
-
-
-def too_correlated(
-    values: Float[np.ndarray, "n k"], threshold: float = 0.9, absolute: bool = True
-) -> Bool[np.ndarray, " k"]:
-    """Of each pair correlated above `threshold`, the feature with the larger sum of |correlation| to all others."""
-    c = correlations(values)
-    order = np.argsort(np.nansum(np.abs(c), axis=0), kind="stable")
-    rank = np.empty(len(order), dtype=int)
-    rank[order] = np.arange(len(order))
-    first, second = np.nonzero(np.tril(np.abs(c) if absolute else c, k=-1) > threshold)
-    out = np.zeros(len(order), dtype=bool)
-    out[np.where(rank[first] > rank[second], first, second)] = True
-    return out
+def _rules(config: SelectConfig) -> dict[str, Rule]:
+    """The rules that look at one feature at a time, in the order of their application."""
+    missing, variance, outlier = config.missing, config.variance, config.outlier
+    rules: dict[str, Rule] = {}
+    if missing is not None:
+        rules["missing"] = lambda x: too_often_missing(x, missing)
+    if config.frequency is not None or config.unique is not None:
+        rules["repetitive"] = lambda x: too_repetitive(x, config.frequency or 0.0, config.unique or 0.0)
+    if variance is not None:
+        rules["variance"] = lambda x: too_steady(x, variance)
+    if outlier is not None:
+        rules["outlier"] = lambda x: too_extreme(x, outlier)
+    return rules
 
 
 def select(profiles: Profiles, config: SelectConfig | None = None) -> Selection:
@@ -176,23 +149,20 @@ def select(profiles: Profiles, config: SelectConfig | None = None) -> Selection:
     config = config or SelectConfig()
     reason = np.full(len(profiles.names), "", dtype=object)
 
-    def drop(why: str, excluded: Bool[np.ndarray, " left"]) -> None:
-        reason[np.flatnonzero(reason == "")[excluded]] = why
-
-    def left() -> Float[np.ndarray, "n left"]:
-        return profiles.values[:, reason == ""]
-
-    drop("blocklist", blocklisted(profiles.names, config.blocklist))
-    if config.missing is not None:
-        drop("missing", too_often_missing(left(), config.missing))
-    if config.frequency is not None or config.unique is not None:
-        drop("repetitive", too_repetitive(left(), config.frequency or 0.0, config.unique or 0.0))
-    if config.variance is not None:
-        drop("variance", too_steady(left(), config.variance))
-    if config.outlier is not None:
-        drop("outlier", too_extreme(left(), config.outlier))
-    if config.correlation is not None:
-        drop("correlation", too_correlated(left(), config.correlation, config.absolute))
+    reason[blocklisted(profiles.names, config.blocklist)] = "blocklist"
+    rules = _rules(config)
+    left = np.flatnonzero(reason == "")
+    for start in range(0, len(left), BLOCK):
+        at = left[start : start + BLOCK]
+        columns = np.ascontiguousarray(profiles.values[:, at].T).T  # each feature contiguous in memory
+        why = np.full(len(at), "", dtype=object)
+        for name, excluded in rules.items():
+            why[(why == "") & excluded(columns)] = name
+        reason[at] = why
+    left = np.flatnonzero(reason == "")
+    if config.correlation is not None and len(left):
+        gone = too_correlated(profiles.values, config.correlation, config.absolute, left)
+        reason[left[gone]] = "correlation"
     if not (reason == "").any():
         counts = pd.Series(reason).value_counts().to_dict()
         raise InvalidProfiles(f"no feature is left of {len(reason)}, excluded: {counts}: relax a rule")

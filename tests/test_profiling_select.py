@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from profiling.correlation import correlations
 from profiling.profiles import InvalidProfiles, Profiles
 from profiling.select import (
     SelectConfig,
     Selection,
     blocklisted,
-    correlations,
     select,
     too_correlated,
     too_extreme,
