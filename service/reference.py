@@ -53,6 +53,13 @@ class EffectSettings:
     agree: float = 0.85
     guidance: float = 1.0  # effects are defined at 1 only
 
+    def __post_init__(self) -> None:
+        if self.guidance != 1.0:
+            raise InvalidRequest(
+                f"guidance: got {self.guidance}, expected 1: guided samples do not come from p(picture | compound, "
+                "context), so no effect is defined on them; guide pictures only"
+            )
+
     def hash(self) -> str:
         """SHA-256 of the settings."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

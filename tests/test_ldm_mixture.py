@@ -54,3 +54,21 @@ def test_more_steps_than_the_schedule_can_tell_apart_are_refused() -> None:
         even_log_snr(Schedule(), 900)
     assert len(even_log_snr(Schedule(), 20)) == 20
     assert dpm_solver is SAMPLERS["dpm++"]
+
+
+def test_guidance_biases_an_effect_whose_truth_is_known() -> None:
+    control, treated = GaussianMixture((1.0,), (0.0,), (0.5,)), GaussianMixture((1.0,), (1.0,), (0.5,))
+    both = GaussianMixture((0.5, 0.5), (0.0, 1.0), (0.5, 0.5)).velocity(Schedule())
+    start = row_noise(np.arange(16, dtype=np.uint64), (1, 16, 16), 0).double()
+    times = time_steps(Schedule(), 40, "trailing")
+
+    def mean(of: GaussianMixture, scale: float) -> float:
+        told = of.velocity(Schedule())
+
+        def guided(x: torch.Tensor, t: int) -> torch.Tensor:
+            return both(x, t) + scale * (told(x, t) - both(x, t))
+
+        return float(SAMPLERS["dpm++"](guided, start, Schedule(), times, lambda _: start).mean())
+
+    assert mean(treated, 1.0) - mean(control, 1.0) == pytest.approx(1.0, abs=0.02)
+    assert mean(treated, 3.0) - mean(control, 3.0) > 1.5
