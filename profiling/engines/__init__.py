@@ -5,9 +5,10 @@ the same order. `ENGINES` maps a name to its engine: `cellprofiler` is the real 
 environment.
 """
 
-from profiling.engines.cellprofiler import CellProfilerEngine, InvalidPictures
+from profiling.engines.cellprofiler import CellProfilerEngine
 from profiling.engines.environment import CellProfilerMissing
 from profiling.engines.measurement import FieldMeasurement, ObjectTable
+from profiling.engines.pictures import InvalidPictures
 from profiling.engines.settings import InvalidSettings
 
 ENGINES = {"cellprofiler": CellProfilerEngine}

@@ -11,39 +11,41 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Integer
 
 from profiling.engines import environment
 from profiling.engines import settings as pipelines
 from profiling.engines.measurement import FieldMeasurement, ObjectTable
+from profiling.engines.pictures import InvalidPictures, check_masks, check_pictures, unusable
 from profiling.engines.worker_process import WorkerDied, WorkerHung, WorkerProcess
+from profiling.engines.worker_slot import WorkerSlot
 
 OBJECTS = ("Nuclei", "Cells", "Cytoplasm")
 WORKER = Path(__file__).resolve().parent / "cellprofiler_worker" / "__main__.py"
 #: Raised by hand when a change of the worker moves a measurement: it is part of the engine's hash.
 REVISION = 1
-START_TIMEOUT_S = 300.0  # the first start after an installation compiles the kernels
 ATTEMPTS = 2  # a picture whose worker died or hung is tried once more
-
-
-class InvalidPictures(ValueError):
-    """The array or its channel names cannot be pictures of these settings."""
+MEMORY_CEILING = 2.0  # times memory_limit_mib: more than that, and the worker ends in the middle of a picture
 
 
 class CellProfilerEngine:
     """Measures pictures with CellProfiler; a context manager, whose processes live until it closes.
 
-    settings: "sim128", "jump", or the path of a .cppipe file (its modules that read or write files are skipped; images
-    are taken by name). workers: processes, one a core. timeout_s: longest time for one picture. kernels: our compiled
-    Haralick, reconstruction and colocalization loops inside CellProfiler's modules (equal to 5e-8 relative) instead of
-    the stock ones. masks: also return label images. objects: which of the pipeline's objects to report.
-    memory_limit_mib: a worker that has grown beyond it is replaced before its next picture.
+    settings: a name of `settings.SETTINGS`, or the path of a .cppipe file (its modules that read or write files are
+    skipped; images are taken by name). workers: processes, one a core. timeout_s: longest time for one picture.
+    kernels: our compiled Haralick, reconstruction and colocalization loops inside CellProfiler's modules (equal to 5e-8
+    relative) instead of the stock ones. masks: also return label images. objects: which of the pipeline's objects to
+    report; None: all. memory_limit_mib: a worker that has grown beyond it is replaced before its next picture; at twice
+    that it ends in the middle of one, which then counts as a crash.
+
+    A picture whose worker crashed or hung is tried once more by a new worker, then reported as "failed" with the
+    reason; the others go on.
 
     Raises:
         InvalidSettings: no such pipeline. CellProfilerMissing: not installed. ValueError: workers or timeout_s not
@@ -58,7 +60,7 @@ class CellProfilerEngine:
         *,
         kernels: bool = True,
         masks: bool = False,
-        objects: Sequence[str] = OBJECTS,
+        objects: Sequence[str] | None = OBJECTS,
         memory_limit_mib: float = 2000.0,
         venv: Path | None = None,
     ) -> None:
@@ -67,8 +69,9 @@ class CellProfilerEngine:
         self._pipeline = pipelines.pipeline(settings)
         self._python = environment.interpreter(venv)
         self._timeout_s, self._kernels, self._masks = timeout_s, kernels, masks
-        self._objects, self._memory_limit_mib = tuple(objects), memory_limit_mib
-        self._slots: list[_Slot] = [_Slot(self._launch) for _ in range(workers)]
+        self._objects = None if objects is None else tuple(objects)
+        self._memory_limit_mib = memory_limit_mib
+        self._slots = [WorkerSlot(self._launch, self._pipeline.name) for _ in range(workers)]
         self._busy = threading.Lock()
 
     @property
@@ -126,21 +129,51 @@ class CellProfilerEngine:
             InvalidPictures: wrong number of dimensions, dtype or channel names. CellProfilerMissing: workers do not
             start.
         """
-        _check(pictures, channels)
+        check_pictures(pictures, channels)
+        return self._measure(pictures, channels, {}, progress)
+
+    def measure_masks(
+        self,
+        pictures: Float32[np.ndarray, "n c h w"],
+        channels: Sequence[str],
+        labels: Mapping[str, Integer[np.ndarray, "n h w"]],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[FieldMeasurement]:
+        """As `measure`, on given objects: `labels` are label images by object name, 0 background, 1 to n the objects.
+
+        Modules that would find those objects are skipped; objects that are not given are found or derived as the
+        pipeline says (cytoplasm from cells and nuclei, for example). Features of a skipped module that say how it found
+        the objects (thresholds) are NaN.
+
+        Raises:
+            InvalidPictures: also labels that do not fit the pictures, or leave numbers out. CellProfilerMissing.
+        """
+        check_pictures(pictures, channels)
+        check_masks(pictures, labels)
+        return self._measure(pictures, channels, labels, progress)
+
+    def _measure(
+        self,
+        pictures: np.ndarray,
+        channels: Sequence[str],
+        labels: Mapping[str, np.ndarray],
+        progress: Callable[[int], None] | None,
+    ) -> list[FieldMeasurement]:
         answers: queue.Queue[tuple[int, FieldMeasurement] | BaseException] = queue.Queue()
         tasks: queue.SimpleQueue[int] = queue.SimpleQueue()
         for i in range(len(pictures)):
             tasks.put(i)
         stop = threading.Event()
 
-        def work(slot: _Slot) -> None:
+        def work(slot: WorkerSlot) -> None:
             while not stop.is_set():
                 try:
                     i = tasks.get_nowait()
                 except queue.Empty:
                     return
                 try:
-                    answers.put((i, self._measure_one(slot, pictures[i], channels)))
+                    given = {f"given/{name}": masks[i] for name, masks in labels.items()}
+                    answers.put((i, self._measure_one(slot, pictures[i], channels, given)))
                 except BaseException as error:
                     answers.put(error)
                     return
@@ -164,16 +197,25 @@ class CellProfilerEngine:
                     thread.join()
         return [results[i] for i in range(len(pictures))]
 
-    def _measure_one(self, slot: _Slot, picture: np.ndarray, channels: Sequence[str]) -> FieldMeasurement:
-        reason = _unusable(picture)
+    def _measure_one(
+        self, slot: WorkerSlot, picture: np.ndarray, channels: Sequence[str], given: Mapping[str, np.ndarray]
+    ) -> FieldMeasurement:
+        reason = unusable(picture)
         if reason:
             return FieldMeasurement("failed", reason)
-        header = {"channels": list(channels), "objects": list(self._objects), "masks": self._masks}
         for _ in range(ATTEMPTS):
-            worker, hello = slot.ready()
-            _check_hello(hello, channels, self._objects)
             try:
-                worker.send(header, {"picture": picture}, self._timeout_s)
+                worker, hello = slot.ready()
+            except environment.CellProfilerMissing as error:
+                if not slot.has_been_up:
+                    raise
+                reason = str(error)  # it ran before: this picture is lost, the others need not be
+                continue
+            objects = self._objects or tuple(name for name in hello["columns"] if name != "Image")
+            _check_hello(hello, channels, objects)
+            header = {"channels": list(channels), "objects": list(objects), "masks": self._masks}
+            try:
+                worker.send(header, {"picture": picture, **given}, self._timeout_s)
                 answer, arrays = worker.receive(self._timeout_s)
             except (WorkerDied, WorkerHung) as error:
                 reason = str(error)
@@ -183,59 +225,18 @@ class CellProfilerEngine:
                 slot.stop()
             if "error" in answer:
                 return FieldMeasurement("failed", str(answer["error"]))
-            return _assemble(hello["columns"], answer, arrays, self._objects)
+            return _assemble(hello["columns"], answer, arrays, objects)
         return FieldMeasurement("failed", f"{reason} ({ATTEMPTS} attempts)")
 
     def _launch(self) -> WorkerProcess:
-        config = {"pipeline": str(self._pipeline), "kernels": self._kernels}
+        config = {
+            "pipeline": str(self._pipeline),
+            "kernels": self._kernels,
+            "memory_mib": MEMORY_CEILING * self._memory_limit_mib,
+        }
         return WorkerProcess(
             [str(self._python), "-P", "-s", str(WORKER), json.dumps(config)],
             environment.worker_environment(self._python),
-        )
-
-
-class _Slot:
-    """A place for one worker: started when first needed, replaced when it was stopped."""
-
-    def __init__(self, launch: Callable[[], WorkerProcess]) -> None:
-        self._launch = launch
-        self.worker: WorkerProcess | None = None
-        self._hello: dict[str, Any] | None = None
-
-    def start(self) -> WorkerProcess:
-        if self.worker is None:
-            self.worker, self._hello = self._launch(), None
-        return self.worker
-
-    def ready(self) -> tuple[WorkerProcess, dict[str, Any]]:
-        """The worker and what it said of itself, once it is up."""
-        worker = self.start()
-        if self._hello is None:
-            try:
-                self._hello, _ = worker.receive(START_TIMEOUT_S)
-            except (WorkerDied, WorkerHung) as error:
-                self.stop()
-                raise environment.CellProfilerMissing(
-                    f"CellProfiler does not start: {error}; reinstall it with `dopaint setup cellprofiler`, and check "
-                    "the pipeline file if it is your own"
-                ) from error
-        return worker, self._hello
-
-    def stop(self) -> None:
-        if self.worker is not None:
-            self.worker.kill()
-            self.worker = self._hello = None
-
-
-def _check(pictures: np.ndarray, channels: Sequence[str]) -> None:
-    if pictures.ndim != 4 or pictures.dtype != np.float32:
-        raise InvalidPictures(
-            f"pictures: got {pictures.dtype} with {pictures.ndim} dimensions, expected float32 [n, channels, h, w] in "
-            "[0, 1]"
-        )
-    if len(channels) != pictures.shape[1] or len(set(channels)) != len(channels) or not all(channels):
-        raise InvalidPictures(
-            f"channels: got {list(channels)} for {pictures.shape[1]} channels, expected one distinct name a channel"
         )
 
 
@@ -256,18 +257,6 @@ def _check_hello(hello: dict[str, Any], channels: Sequence[str], objects: Sequen
         raise environment.CellProfilerMissing(
             f"CellProfiler's environment has {found}: run `dopaint setup cellprofiler`"
         )
-
-
-def _unusable(picture: np.ndarray) -> str:
-    """Why a picture cannot be measured, or an empty string."""
-    if not picture.size:
-        return "picture has no pixels"
-    low, high = float(picture.min()), float(picture.max())
-    if not np.isfinite([low, high]).all():
-        return "picture has values that are not finite"
-    if low < 0.0 or high > 1.0:
-        return f"picture has values from {low:g} to {high:g}, expected 0 to 1"
-    return ""
 
 
 def _assemble(

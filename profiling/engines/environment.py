@@ -8,15 +8,10 @@ import tempfile
 from pathlib import Path
 
 from profiling.engines import settings
+from profiling.engines.cellprofiler_worker import processor
 
 VARIABLE = "DOPAINT_CELLPROFILER_VENV"
 REQUIREMENTS = "requirements-cellprofiler.txt"
-
-#: Ties in RadialDistribution and in MaxIntensity locations follow the sorting routine that numpy picks for the
-#: processor; without these features it picks the same one everywhere.
-_CPU_FEATURES_OFF = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL"
-#: More BLAS threads than one make MeasureTexture tens of times slower on a busy machine.
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class CellProfilerMissing(ValueError):
@@ -72,10 +67,9 @@ def worker_environment(python: Path) -> dict[str, str]:
     if not os.access(venv, os.W_OK):
         cache = Path(tempfile.gettempdir()) / f"dopaint-numba-{os.getuid()}"
     chosen = {
-        "NPY_DISABLE_CPU_FEATURES": _CPU_FEATURES_OFF,
         "NUMBA_CACHE_DIR": str(cache),
         "MPLBACKEND": "Agg",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    return kept | dict.fromkeys(_ONE_THREAD, "1") | chosen
+    return kept | processor.VARIABLES | chosen

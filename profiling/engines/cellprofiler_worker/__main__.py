@@ -16,5 +16,6 @@ if __name__ == "__main__":
         package = types.ModuleType(name)
         package.__path__ = [str(folder)]
         sys.modules[name] = package
-    serve = importlib.import_module("profiling.engines.cellprofiler_worker.serve")
-    sys.exit(serve.main(json.loads(sys.argv[1])))
+    worker = "profiling.engines.cellprofiler_worker"
+    importlib.import_module(f"{worker}.processor").prepare()  # before anything loads numpy
+    sys.exit(importlib.import_module(f"{worker}.serve").main(json.loads(sys.argv[1])))

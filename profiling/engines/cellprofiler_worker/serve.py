@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from profiling.engines.cellprofiler_worker import frames, shim
+from profiling.engines.cellprofiler_worker import frames, processor, shim
 
 #: Packages whose release can move a measurement; the client compares them with the pins.
 PACKAGES = ("cellprofiler", "cellprofiler-core", "centrosome", "mahotas", "numpy", "scikit-image", "scipy")
@@ -27,10 +27,11 @@ class Field:
         from cellprofiler_core.preferences import set_headless
 
         set_headless()
+        from profiling.engines.cellprofiler_worker import given_masks
         from profiling.engines.cellprofiler_worker import pipeline as pipelines
         from profiling.engines.cellprofiler_worker.storage import DictMeasurements
 
-        self._run, self._new = pipelines.run, DictMeasurements
+        self._run, self._new, self._complete = pipelines.run, DictMeasurements, given_masks.complete
         self.pipeline = pipelines.load(pipeline)
         self.columns = pipelines.measured_columns(self.pipeline)
         self.images = pipelines.input_images(self.pipeline)
@@ -40,12 +41,17 @@ class Field:
             own.install()
 
     def measure(
-        self, planes: dict[str, np.ndarray], objects: list[str], masks: bool
+        self, planes: dict[str, np.ndarray], objects: list[str], masks: bool, given: dict[str, np.ndarray]
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Features of the whole picture, and arrays: `values/<object>` float64 [n, k], `mask/<object>` [h, w]."""
+        """Features of the whole picture, and arrays: `values/<object>` float64 [n, k], `mask/<object>` [h, w].
+
+        `given`: label images that take the place of what the pipeline would find.
+        """
         measurements = self._new()
         try:
-            found = self._run(self.pipeline, planes, measurements)
+            found = self._run(self.pipeline, planes, measurements, given, tuple(objects))
+            if given:
+                self._complete(found, measurements, self.columns, given)
             table = measurements.table
         finally:
             measurements.close()
@@ -92,7 +98,17 @@ def main(config: dict[str, Any]) -> int:
         answers.write(frames.encode(header, arrays))
         answers.flush()
 
-    field = Field(Path(config["pipeline"]), config["kernels"])
+    try:
+        field = Field(Path(config["pipeline"]), config["kernels"])
+    except ValueError as error:
+        from profiling.engines.cellprofiler_worker.pipeline import Refused  # cannot load before the shim
+
+        if not isinstance(error, Refused):
+            raise
+        send({"refused": str(error)})
+        return 1
+    processor.check()
+    processor.limit_memory(config["memory_mib"])
     send(
         {
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -105,11 +121,15 @@ def main(config: dict[str, Any]) -> int:
         if body is None:
             break
         header, arrays = frames.decode(body)
-        planes = dict(zip(header["channels"], arrays["picture"], strict=True))
+        planes = dict(zip(header["channels"], arrays.pop("picture"), strict=True))
+        given = {name.removeprefix("given/"): labels for name, labels in arrays.items()}
         try:
-            whole, out = field.measure(planes, header["objects"], header["masks"])
+            whole, out = field.measure(planes, header["objects"], header["masks"], given)
+        except MemoryError:
+            sys.stderr.write(f"out of memory: the picture needs more than the worker's {config['memory_mib']:g} MiB\n")
+            return 1
         except Exception as error:
-            send({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else repr(error)}"})
+            send({"error": (str(error).splitlines() or [""])[0] or repr(error)})
             continue
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         send({"image_names": list(whole), "memory_mib": memory}, {"image": np.array(list(whole.values())), **out})
