@@ -36,9 +36,9 @@ STATE = (
     "mito_fragmentation",  # network against fragments
 )
 
-MAX_CELLS = 60  # placed in the field and its margin
+MAX_CELLS = 76  # placed in the field and its margin
 MARGIN = 14.0  # pixels around the picture in which cells may be centred, so that the frame cuts some
-CELLS = 36.0  # cells in field and margin at state 0
+CELLS = 46.0  # cells in field and margin at state 0
 CELL_RADIUS = 11.6  # pixels
 NUCLEUS_RADIUS = 6.7  # pixels
 N_UNIFORM = 16  # uniform numbers a cell
