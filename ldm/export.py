@@ -15,14 +15,18 @@ from ldm.schedule import Schedule
 from ldm.sensor import fit_grain
 from ldm.unet import Denoiser
 
+SCALES = ("compound_mean", "compound_sd")  # of the condition encoder: facts about the data, not learned
+
 
 def load_weights(net: Denoiser, folder: Path) -> None:
-    """Begin with the weights of a trained model folder. Raises ModelFolderError when it is damaged, RuntimeError
-    when the sizes differ.
+    """Begin with the weights of a trained model folder; mean and sd of the compound vectors stay those of the new
+    training data, whose molecule encoder may be another one. Raises ModelFolderError when the folder is damaged,
+    RuntimeError when the sizes differ.
     """
     trained = CellPaintingPipeline.from_pretrained(folder)
+    own = {name: value.clone() for name, value in net.condition.state_dict().items() if name in SCALES}
     net.unet.load_state_dict(trained.unet.state_dict())
-    net.condition.load_state_dict(trained.condition.state_dict())
+    net.condition.load_state_dict({**trained.condition.state_dict(), **own})
 
 
 def export(

@@ -2,6 +2,7 @@
 name.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_the_result_is_a_model_folder_that_paints_and_can_be_started_from(
     again = CellPaintingPipeline.from_pretrained(run(UNET, CONDITION, still, data, tmp_path / "b", vae, folder))
     for name, tensor in pipeline.unet.state_dict().items():
         assert torch.equal(again.unet.state_dict()[name], tensor)
+
+
+def test_a_start_from_weights_keeps_the_scale_of_the_new_vectors(data: Path, vae: Path, tmp_path: Path) -> None:
+    first = run(UNET, CONDITION, RECIPE, data, tmp_path / "a", vae)
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    vectors = 3.0 * np.load(data / "compounds.npy") + 5.0  # the same molecules by another encoder
+    np.save(other / "compounds.npy", vectors)
+    again = run(UNET, CONDITION, replace(RECIPE, steps=0, statistics_steps=0), other, tmp_path / "b", vae, first)
+    condition = CellPaintingPipeline.from_pretrained(again).condition
+    np.testing.assert_allclose(condition.compound_mean, vectors.mean(0), rtol=1e-3)
+    np.testing.assert_allclose(condition.compound_sd, vectors.std(0), rtol=1e-3)
 
 
 def test_a_loss_that_is_not_a_number_stops_clearly(data: Path, vae: Path, tmp_path: Path) -> None:
