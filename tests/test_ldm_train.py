@@ -131,7 +131,7 @@ def test_a_start_from_weights_keeps_the_scale_of_the_new_vectors(data: Path, vae
     shutil.copytree(data, other)
     vectors = 3.0 * np.load(data / "compounds.npy") + 5.0  # the same molecules by another encoder
     np.save(other / "compounds.npy", vectors)
-    again = run(UNET, CONDITION, replace(RECIPE, steps=0, statistics_steps=0), other, tmp_path / "b", vae, first)
+    again = run(UNET, CONDITION, replace(RECIPE, steps=1, statistics_steps=0), other, tmp_path / "b", vae, first)
     condition = CellPaintingPipeline.from_pretrained(again).condition
     np.testing.assert_allclose(condition.compound_mean, vectors.mean(0), rtol=1e-3)
     np.testing.assert_allclose(condition.compound_sd, vectors.std(0), rtol=1e-3)
