@@ -179,12 +179,11 @@ def _screened(
     size = np.abs(c) if absolute else c
     first, second = np.nonzero(np.tril(size, k=-1) > threshold - bound)
     doubt = (size[first, second] <= threshold + bound) & whole[first] & whole[second]
-    gapped = ~(whole[first] & whole[second])
     above = np.where(doubt, False, size[first, second] > threshold)
     sums = np.nansum(np.abs(c), axis=0)
     del c, size
     probes = np.flatnonzero(whole)[:: max(1, int(whole.sum()) // PROBES)]
-    if doubt.sum() > 4 * k or len(probes) == 0 or gapped.all():
+    if doubt.sum() > 4 * k or len(probes) == 0:
         return None
     if doubt.any():
         exact = _exact_pairs(table, first[doubt], second[doubt])

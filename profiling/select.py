@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 
 from profiling.correlation import too_correlated
 from profiling.profiles import InvalidProfiles, Profiles
+from profiling.repeats import repeats
 
 Rule = Callable[[np.ndarray], np.ndarray]
 BLOCK = 64  # features looked at at once
@@ -95,21 +96,9 @@ def too_repetitive(
 ) -> Bool[np.ndarray, " k"]:
     """Features dominated by one value: count of the second most common / of the most common < `frequency`, or distinct
     values / rows < `unique`. A constant feature is excluded."""
-    n, k = values.shape
-    out = np.zeros(k, dtype=bool)
-    for start in range(0, k, BLOCK):
-        block = np.sort(np.ascontiguousarray(values[:, start : start + BLOCK].T), axis=1)  # NaN go to the end
-        repeated = (block[:, 1:] == block[:, :-1]).any(axis=1)
-        present = n - np.isnan(block).sum(axis=1)
-        for i, column in enumerate(block):
-            distinct, ratio = int(present[i]), 1.0 if present[i] > 1 else 0.0
-            if repeated[i]:
-                edges = np.flatnonzero(column[1 : present[i]] != column[: present[i] - 1]) + 1
-                count = np.diff(edges, prepend=0, append=present[i])
-                distinct = len(count)
-                ratio = np.divide(*np.partition(count, distinct - 2)[-2:]) if distinct > 1 else 0.0
-            out[start + i] = ratio < frequency or distinct / n < unique
-    return out
+    distinct, first, second = repeats(values.T).T
+    ratio = second / np.maximum(first, 1)
+    return np.asarray((ratio < frequency) | (distinct / len(values) < unique) | (distinct == 0))
 
 
 def too_steady(values: Float[np.ndarray, "n k"], minimum: float = 1e-6) -> Bool[np.ndarray, " k"]:

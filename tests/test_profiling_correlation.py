@@ -68,3 +68,11 @@ def test_where_too_much_is_in_doubt_all_is_exact(monkeypatch):
     monkeypatch.setattr(correlation, "SCREEN_FROM", 0)
     np.testing.assert_array_equal(too_correlated(x, 0.9), exact)
     assert exact.sum() == 35
+
+
+def test_features_of_which_no_pair_is_correlated_all_stay(monkeypatch):
+    x = np.random.default_rng(6).normal(size=(300, 20))
+    monkeypatch.setattr(correlation, "SCREEN_FROM", 0)
+    found = correlation._screened(correlation._table(x, None), 0.9, True)
+    assert found is not None
+    assert not too_correlated(x, 0.9).any()
