@@ -113,7 +113,7 @@ def from_monai(net: DiffusionModelUNet | dict[str, Tensor], config: UNetConfig) 
     """
     unet = build_unet(_checked(config))
     state = net if isinstance(net, dict) else net.state_dict()
-    names = {monai_name(name): name for name in unet.state_dict()}
+    names: dict[str, str] = {monai_name(name): name for name in unet.state_dict()}
     _load(unet, {names.get(name, name): tensor for name, tensor in state.items()}, "the MONAI network")
     eps = 1e-6 if isinstance(net, dict) else float(net.out[0].eps)
     unet.register_to_config(norm_eps=eps)
