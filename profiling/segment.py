@@ -226,7 +226,7 @@ def identify_secondary(
     seeds[~np.isin(seeds, _touching(seeds)) & (nuclei.labels == 0)] = 0
     grown = _grow(picture, seeds, fore, settings)
     if settings.fill_holes:
-        grown = kernels.fill_holes(grown)
+        grown = kernels.fill_holes(grown, objects=False)
     top = int(grown.max(initial=0))
     cells = grown
     if top:

@@ -271,8 +271,10 @@ def _propagate(picture, seeds, mask, weight):
     return out, distance
 
 
-def fill_holes(labels: Integer[np.ndarray, "h w"], largest: float = np.inf) -> Int32[np.ndarray, "h w"]:
-    """Fills background, and objects, that one object alone encloses (centrosome `fill_labeled_holes`).
+def fill_holes(
+    labels: Integer[np.ndarray, "h w"], largest: float = np.inf, *, objects: bool = True
+) -> Int32[np.ndarray, "h w"]:
+    """Fills background that one object alone encloses, and `objects` in it too (centrosome `fill_labeled_holes`).
 
     Neither kind is a hole if it touches the picture's edge, or has `largest` pixels or more.
     """
@@ -299,7 +301,8 @@ def fill_holes(labels: Integer[np.ndarray, "h w"], largest: float = np.inf) -> I
     if len(edges):
         inside, nearest = _walk(edges % total, start, outside, top)
         owner[inside] = nearest[inside]
-    return owner[regions].astype(np.int32)
+    filled = owner[regions].astype(np.int32)
+    return filled if objects else np.where(labels == 0, filled, labels)
 
 
 @njit(cache=True, nogil=True)
