@@ -6,7 +6,7 @@ sub-profile and all others are queries, scored apart where they were seen or uns
 the folds are written down, and a compound is never reference and query in one fold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from profiling.metrics import METRICS, evaluate
+from profiling.per_label import NO_CALL, confusion, label_table
 from profiling.profiles import META, InvalidProfiles, Profiles, aggregate
 from profiling.select import SelectConfig, select
-from profiling.subprofile import biosimilarity, build
+from profiling.subprofile import SubProfiles, biosimilarity, build
 
 SEPARATOR = "|"
 KEY = f"{META}Key"
+OWN = "profiles"  # the method that is scored; others stand beside it
+Similarity = Callable[[Profiles], Float[np.ndarray, "n n"]]  # of compounds, one row a compound as `annotate` gives them
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,24 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """`metrics`: one row a fold, subset and metric; `folds`: who was reference and query; `funnel`: what each rule
-    left; `kept`: features each sub-profile kept, beside what noise keeps."""
+    """`metrics`: one row a method, fold, subset and metric; `folds`: who was reference and query; `funnel`: what each
+    rule left; `kept`: features each sub-profile kept, beside what noise keeps; `labels`: one row a fold and label;
+    `confusion`: true labels x called labels and "no call", counts over all folds; `scores`: one row a fold and query,
+    one column a label; `subprofiles`: of each fold."""
 
     metrics: pd.DataFrame
     folds: pd.DataFrame
     funnel: pd.DataFrame
     kept: pd.DataFrame
+    labels: pd.DataFrame
+    confusion: pd.DataFrame
+    scores: pd.DataFrame
+    subprofiles: tuple[SubProfiles, ...]
 
     def summary(self) -> pd.DataFrame:
         """Mean and standard deviation over folds of each metric, with the mean chance level and the number of folds
         with p < 0.05."""
-        groups = self.metrics.groupby(["subset", "metric"], sort=True)
+        groups = self.metrics.groupby(["method", "subset", "metric"], sort=True)
         table = groups.agg(
             value=("value", "mean"), sd=("value", "std"), chance=("chance", "mean"), folds=("fold", "size")
         )
@@ -76,12 +85,18 @@ class Report:
         return table.assign(folds_beyond_chance=beyond).reset_index()
 
     def write(self, folder: str | Path) -> None:
-        """CSV files metrics, summary, folds, funnel and kept in `folder`."""
+        """CSV files of every table (scores: parquet) in `folder`, and the sub-profiles of fold i in
+        `folder/subprofiles_i`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        parts = {"metrics": self.metrics, "summary": self.summary(), "folds": self.folds}
+        parts = {"metrics": self.metrics, "summary": self.summary(), "folds": self.folds, "labels": self.labels}
         for name, table in {**parts, "funnel": self.funnel, "kept": self.kept}.items():
             table.to_csv(folder / f"{name}.csv", index=False)
+        self.confusion.to_csv(folder / "confusion.csv", index_label="true")
+        self.scores.to_parquet(folder / "scores.parquet", index=False)
+        for i, sub in enumerate(self.subprofiles):
+            (folder / f"subprofiles_{i}").mkdir(exist_ok=True)
+            sub.write(folder / f"subprofiles_{i}" / "subprofiles.parquet")
 
 
 MATCHES = {"inchikey": slice(None), "exact": slice(None), "inchikey14": slice(14)}
@@ -161,30 +176,47 @@ def choose_references(
     return chosen
 
 
+def fold_subprofiles(data: Annotated, config: ProtocolConfig, chosen: Bool[np.ndarray, " n"]) -> SubProfiles:
+    """The sub-profiles of one fold, from its references `chosen` only: features are selected on them too."""
+    used = data.profiles
+    if config.select_features:
+        used = used.features(select(used.rows(chosen), SelectConfig()).names)
+    members = [(row, j) for row in np.flatnonzero(chosen) for j in np.flatnonzero(data.truth[row])]
+    values = used.values[[row for row, _ in members]]
+    words = [data.labels[j] for _, j in members]
+    return build(values, words, used.names, config.convention, config.references, config.agree)
+
+
+def draw_folds(data: Annotated, config: ProtocolConfig) -> Bool[np.ndarray, "f n"]:
+    """Reference masks: fold i is drawn from `seed` and i."""
+    draws = (
+        choose_references(data.truth, config.references, np.random.default_rng([config.seed, i]))
+        for i in range(config.folds)
+    )
+    return np.stack(list(draws))
+
+
 def score_folds(
     data: Annotated, config: ProtocolConfig, fixed: Bool[np.ndarray, "f n"] | None = None
 ) -> tuple[list[tuple[Bool[np.ndarray, " n"], Float[np.ndarray, "q l"]]], pd.DataFrame]:
     """For each fold the reference mask and the Biosimilarity of the queries (the other rows, in order) to each label.
 
-    `fixed` gives the reference masks; otherwise fold i draws them from `seed` and i. Also the features kept.
+    `fixed` gives the reference masks; otherwise they are drawn. Also the features kept.
     """
     folds, kept = [], []
-    for i in range(config.folds if fixed is None else len(fixed)):
-        rng = np.random.default_rng([config.seed, i])
-        chosen = choose_references(data.truth, config.references, rng) if fixed is None else fixed[i]
-        used = data.profiles
-        if config.select_features:
-            used = used.features(select(used.rows(chosen), SelectConfig()).names)
-        members = [(row, j) for row in np.flatnonzero(chosen) for j in np.flatnonzero(data.truth[row])]
-        values = used.values[[row for row, _ in members]]
-        words = [data.labels[j] for _, j in members]
-        sub = build(values, words, used.names, config.convention, config.references, config.agree)
-        scores = np.full((int((~chosen).sum()), len(data.labels)), np.nan)
-        at = [data.labels.index(label) for label in sub.labels]
-        scores[:, at] = biosimilarity(used.values[~chosen], sub, missing="pairwise")
-        folds.append((chosen, scores))
-        kept.append(sub.summary().assign(fold=i, n_features_offered=len(used.names)))
+    for i, chosen in enumerate(draw_folds(data, config) if fixed is None else fixed):
+        sub = fold_subprofiles(data, config, chosen)
+        folds.append((chosen, score_queries(data, chosen, sub)))
+        kept.append(sub.summary().assign(fold=i, n_features_offered=len(sub.names)))
     return folds, pd.concat(kept, ignore_index=True)
+
+
+def score_queries(data: Annotated, chosen: Bool[np.ndarray, " n"], sub: SubProfiles) -> Float[np.ndarray, "q l"]:
+    """Biosimilarity of the rows that are no reference to each label; NaN for a label without sub-profile."""
+    scores = np.full((int((~chosen).sum()), len(data.labels)), np.nan)
+    at = [data.labels.index(label) for label in sub.labels]
+    scores[:, at] = biosimilarity(data.profiles.features(sub.names).values[~chosen], sub, missing="pairwise")
+    return scores
 
 
 def nearest_reference(similarity: Float[np.ndarray, "q r"], truth: Bool[np.ndarray, "r l"]) -> Float[np.ndarray, "q l"]:
@@ -197,26 +229,76 @@ def nearest_reference(similarity: Float[np.ndarray, "q r"], truth: Bool[np.ndarr
     return scores
 
 
-def score(profiles: Profiles, labels: pd.DataFrame, config: ProtocolConfig | None = None) -> Report:
-    """Profiles (normalised, control at 0) and labels -> `Report`. Same input and seed, same report."""
+def score(
+    profiles: Profiles,
+    labels: pd.DataFrame,
+    config: ProtocolConfig | None = None,
+    beside: Mapping[str, Similarity] | None = None,
+) -> Report:
+    """Profiles (normalised, control at 0) and labels -> `Report`. Same input and seed, same report.
+
+    `beside` names other similarities of compounds (cell count alone, structure alone); each is scored in the same
+    folds by the most similar reference of each label.
+    """
     config = config or ProtocolConfig()
     data = annotate(profiles, labels, config)
-    folds, kept = score_folds(data, config)
-    rows: list[pd.DataFrame] = []
+    similar = {name: make(data.profiles) for name, make in (beside or {}).items()}
+    chosen_by_fold = draw_folds(data, config)
+    subprofiles = tuple(fold_subprofiles(data, config, chosen) for chosen in chosen_by_fold)
+    metrics: list[pd.DataFrame] = []
     roles: list[pd.DataFrame] = []
-    for i, (chosen, scores) in enumerate(folds):
+    by_label: list[pd.DataFrame] = []
+    scored: list[pd.DataFrame] = []
+    called = np.zeros((len(data.labels), len(data.labels) + 1), dtype=np.int64)
+    words = [SEPARATOR.join(np.array(data.labels)[t]) for t in data.truth]
+    for i, (chosen, sub) in enumerate(zip(chosen_by_fold, subprofiles, strict=True)):
         truth = data.truth[~chosen]
-        subsets = _subsets(data.profiles.rows(~chosen), config.subset)
-        for number, (name, members) in enumerate(subsets.items()):
-            if not truth[members].any():
-                continue
-            rng = np.random.default_rng([config.seed, i, number])
-            table = evaluate(scores[members], truth[members], rng, METRICS, config.permutations, config.resamples)
-            rows.append(table.assign(fold=i, subset=name))
+        scores = score_queries(data, chosen, sub)
+        others = {n: nearest_reference(s[np.ix_(~chosen, chosen)], data.truth[chosen]) for n, s in similar.items()}
+        for method, found in {OWN: scores, **others}.items():
+            metrics.append(_evaluate(found, truth, data.profiles.rows(~chosen), config, i).assign(method=method))
+        rng = np.random.default_rng([config.seed, i, 1_000_000])
+        by_label.append(
+            label_table(scores, truth, data.labels, rng, config.permutations, config.resamples).assign(fold=i)
+        )
+        called += confusion(scores, truth)
+        keys = data.profiles.meta[KEY]
         role = np.where(chosen, "reference", "query")
-        words = [SEPARATOR.join(np.array(data.labels)[t]) for t in data.truth]
-        roles.append(pd.DataFrame({"fold": i, "key": data.profiles.meta[KEY], "role": role, "labels": words}))
-    return Report(pd.concat(rows, ignore_index=True), pd.concat(roles, ignore_index=True), data.funnel, kept)
+        roles.append(pd.DataFrame({"fold": i, "key": keys, "role": role, "labels": words}))
+        one = pd.DataFrame(scores, columns=list(data.labels))
+        one.insert(0, "key", keys[~chosen].to_numpy())
+        one.insert(0, "fold", i)
+        scored.append(one)
+    return Report(
+        metrics=pd.concat(metrics, ignore_index=True),
+        folds=pd.concat(roles, ignore_index=True),
+        funnel=data.funnel,
+        kept=pd.concat(
+            [s.summary().assign(fold=i, n_features_offered=len(s.names)) for i, s in enumerate(subprofiles)],
+            ignore_index=True,
+        ),
+        labels=pd.concat(by_label, ignore_index=True),
+        confusion=pd.DataFrame(called, index=list(data.labels), columns=[*data.labels, NO_CALL]),
+        scores=pd.concat(scored, ignore_index=True),
+        subprofiles=subprofiles,
+    )
+
+
+def _evaluate(
+    scores: Float[np.ndarray, "q l"],
+    truth: Bool[np.ndarray, "q l"],
+    queries: Profiles,
+    config: ProtocolConfig,
+    fold: int,
+) -> pd.DataFrame:
+    rows: list[pd.DataFrame] = []
+    for number, (name, members) in enumerate(_subsets(queries, config.subset).items()):
+        if not truth[members].any():
+            continue
+        rng = np.random.default_rng([config.seed, fold, number])
+        table = evaluate(scores[members], truth[members], rng, METRICS, config.permutations, config.resamples)
+        rows.append(table.assign(fold=fold, subset=name))
+    return pd.concat(rows, ignore_index=True)
 
 
 def _subsets(queries: Profiles, column: str) -> dict[str, Bool[np.ndarray, " q"]]:

@@ -122,7 +122,8 @@ def test_report_is_written(tmp_path):
     profiles, labels = dataset()
     score(profiles, labels, FAST).write(tmp_path / "out")
     assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
-        "folds.csv", "funnel.csv", "kept.csv", "metrics.csv", "summary.csv"
+        "confusion.csv", "folds.csv", "funnel.csv", "kept.csv", "labels.csv", "metrics.csv", "scores.parquet",
+        "subprofiles_0", "subprofiles_1", "summary.csv",
     ]  # fmt: skip
 
 

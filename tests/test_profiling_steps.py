@@ -138,9 +138,9 @@ def test_scorecard_separates_mixed_from_unmixed():
     for metric in ("kbet", "lisi_batch", "silhouette_batch"):
         assert good.loc[metric, "value"] > bad.loc[metric, "value"] + 0.1
         assert abs(good.loc[metric, "value"] - good.loc[metric, "chance"]) < 0.1
-    for metric in ("graph_connectivity", "lisi_label", "silhouette_label", "cluster_ari", "cluster_nmi"):
+    for metric in ("graph_connectivity", "lisi_label", "silhouette_label", "kmeans_ari", "leiden_nmi"):
         assert good.loc[metric, "value"] > good.loc[metric, "chance"] + 0.1
-    assert good.loc["cluster_ari", "value"] > 0.95
+    assert good.loc["kmeans_ari", "value"] > 0.95
     with pytest.raises(InvalidProfiles, match="batch has one value"):
         scorecard(mixed, ["a"] * 300, label, rng)
 
