@@ -126,15 +126,17 @@ def average_precisions(
     similarity: str = "cosine",
     queries: Bool[np.ndarray, " n"] | None = None,
     negatives: Bool[np.ndarray, " n"] | None = None,
+    matrix: Float[np.ndarray, "n n"] | None = None,
 ) -> pd.DataFrame:
     """One row a query that has a positive and a negative: its metadata and
 
     `average_precision`, `chance` (expected AP), `normalised` ((AP - chance) / (1 - chance)), `n_positives`,
     `n_total`, and `Metadata_Query`, its row in `profiles`. `queries` limits who asks; `negatives` limits who may be a
-    negative (the DMSO wells, say). Raises `InvalidProfiles` when no query is left.
+    negative (the DMSO wells, say). `matrix` takes the place of the similarities of the values (Tanimoto, say). Raises
+    `InvalidProfiles` when no query is left.
     """
     n = len(profiles)
-    unit = unit_rows(profiles.values, similarity)
+    unit = unit_rows(profiles.values, similarity) if matrix is None else np.empty((n, 0))
     alike = _Relation(profiles.meta, pairing.pos_sameby, pairing.pos_diffby, pairing.several)
     unlike = _Relation(profiles.meta, pairing.neg_sameby, pairing.neg_diffby, pairing.several)
     asked = np.arange(n) if queries is None else np.flatnonzero(queries)
@@ -151,7 +153,8 @@ def average_precisions(
             negative &= negatives[None, :]
         hits[part] = positive.sum(axis=1)
         total[part] = hits[part] + negative.sum(axis=1)
-        precision[part] = _row_precision(unit[at] @ unit.T, positive, negative)
+        similar = unit[at] @ unit.T if matrix is None else matrix[at]
+        precision[part] = _row_precision(similar, positive, negative)
     ok = (hits > 0) & (total > hits)
     if not ok.any():
         raise InvalidProfiles("no query has both a positive and a negative under this pairing: check the columns")
