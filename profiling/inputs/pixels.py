@@ -44,7 +44,10 @@ def read_field(field: Field, channels: Sequence[str], bits: str) -> Float32[np.n
     if len(set(shapes.values())) > 1:
         sizes = ", ".join(f"{name} {size(shape)}" for name, shape in shapes.items())
         raise BadPicture("wrong_size", f"channels differ in size: {sizes}")
-    return np.stack([unit_range(planes[name], bits, field.planes[name].path.name) for name in channels])
+    files = {name: field.planes[name].path.name for name in channels}
+    for name in channels:  # before any range is judged: NaN is the better reason
+        _check_finite(planes[name], files[name])
+    return np.stack([unit_range(planes[name], bits, files[name]) for name in channels])
 
 
 def size(shape: Sequence[int]) -> str:
@@ -59,8 +62,7 @@ def unit_range(plane: np.ndarray, bits: str, name: str) -> Float32[np.ndarray, "
         raise BadPicture("unreadable", f"{name} holds {plane.dtype}, expected counts or floats")
     if not plane.size:
         raise BadPicture("unreadable", f"{name} has no pixels")
-    if kind == "f" and not np.isfinite(plane).all():
-        raise BadPicture("not_finite", f"{name} has {int((~np.isfinite(plane)).sum())} pixels that are not finite")
+    _check_finite(plane, name)
     largest = RANGES[bits]
     if (kind == "f") != (bits == "float") or (bits == "16" and plane.dtype.itemsize == 1):
         raise BadPicture("wrong_range", f"{name} holds {plane.dtype}, and {told(bits)} was stated")
@@ -68,6 +70,11 @@ def unit_range(plane: np.ndarray, bits: str, name: str) -> Float32[np.ndarray, "
     if low < 0 or high > largest:
         raise BadPicture("wrong_range", f"{name} has values from {low:g} to {high:g}, and {told(bits)} was stated")
     return (plane / largest).astype(np.float32)
+
+
+def _check_finite(plane: np.ndarray, name: str) -> None:
+    if plane.dtype.kind == "f" and not np.isfinite(plane).all():
+        raise BadPicture("not_finite", f"{name} has {int((~np.isfinite(plane)).sum())} pixels that are not finite")
 
 
 def told(bits: str) -> str:
