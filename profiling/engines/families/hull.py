@@ -19,7 +19,7 @@ from profiling.engines.families.regions import Regions
 class Hulls:
     """Vertices of object i: places start[i] to start[i + 1] of y and x."""
 
-    start: Int64[np.ndarray, " n+1"]
+    start: Int64[np.ndarray, " m"]
     y: Int64[np.ndarray, " v"]
     x: Int64[np.ndarray, " v"]
 
@@ -80,12 +80,13 @@ def _hulls(start, y, x, box):
     return where, ys[: where[count]].copy(), xs[: where[count]].copy()
 
 
-def enclosing_circles(h: Hulls) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
+def enclosing_circles(regions: Regions) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
     """Centre (row, column) and radius of the smallest circle around each object's pixel centres.
 
     Chrystal 1884, in centrosome's order of operations: Zernike moments leave out pixels outside the circle, and those
     that define it lie on it to the last bit. NaN and 0 for an absent object.
     """
+    h = hulls(regions)
     centres, radii = _circles(h.start, h.y, h.x)
     return centres, radii
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from numba import njit
 
-from profiling.engines.families.hull import enclosing_circles, hulls
+from profiling.engines.families.hull import enclosing_circles
 from profiling.engines.families.regions import Regions
 
 DEGREE = 9
@@ -42,7 +42,7 @@ def coefficients(degree: int = DEGREE) -> tuple[Int64[np.ndarray, "z 2"], Float[
 
 def measure(regions: Regions, degree: int = DEGREE) -> Float[np.ndarray, "n z"]:
     """Magnitudes of each object; NaN for an object of one pixel (its circle has no area)."""
-    centres, radii = enclosing_circles(hulls(regions))
+    centres, radii = enclosing_circles(regions)
     pairs, table = coefficients(degree)
     sums = moments(regions.start, regions.y, regions.x, centres, radii, np.zeros(0, np.float32), pairs, table)
     with np.errstate(divide="ignore", invalid="ignore"):
