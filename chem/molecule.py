@@ -1,10 +1,10 @@
-"""SMILES -> Molecule: parse, standardise, or refuse with one reason from a closed list.
+"""SMILES or mol block -> Molecule: parse, standardise, or refuse with one reason from a closed list.
 
-What standardising does, in this order, until nothing changes (so that doing it twice changes nothing):
-explicit hydrogens removed, covalently drawn metals cut off, functional groups drawn in their usual form,
-the largest organic fragment kept (salts, solvents and partners of a mixture dropped and named), charges
-neutralised where chemistry allows it (a quaternary ammonium keeps its charge). Stereo and isotopes stay.
-Tautomers are left as drawn. The identity of a molecule is its standard InChIKey.
+What standardising does (`chem.standard_form`), until nothing changes: explicit hydrogens and atom numbers removed,
+covalently drawn metals cut off, functional groups drawn in their usual form, the largest organic fragment kept (salts,
+solvents and partners of a mixture dropped and named), charges neutralised where chemistry allows it (a quaternary
+ammonium keeps its charge). Stereo and isotopes stay. Tautomers are left as drawn: enumerating them is not bounded in
+time, and the identity of a molecule, its standard InChIKey, ignores most of them anyway.
 """
 
 from __future__ import annotations
@@ -12,25 +12,17 @@ from __future__ import annotations
 import enum
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rdkit import Chem, rdBase
-from rdkit.Chem.MolStandardize import rdMolStandardize
+
+from chem.standard_form import NoStandardForm, standard_form
 
 MAX_CHARACTERS = 2000
+MAX_BLOCK_CHARACTERS = 200_000
 MAX_HEAVY_ATOMS = 300
 ORGANIC_ELEMENTS = frozenset({"H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Se", "Br", "I"})
-# Acids, bases and solvents that come along with a drug: dropped as "salt or solvent", not called a mixture.
-COUNTER_ORGANICS = frozenset(
-    {
-        "CS(=O)(=O)O", "Cc1ccc(S(=O)(=O)O)cc1", "O=S(=O)(O)c1ccccc1", "O=C(O)/C=C/C(=O)O", "O=C(O)/C=C\\C(=O)O",
-        "O=C(O)C=CC(=O)O", "O=C(O)C(O)C(O)C(=O)O", "O=C(O)CC(O)(CC(=O)O)C(=O)O", "O=C(O)CCC(=O)O", "O=C(O)C(F)(F)F",
-        "O=C(O)C(=O)O", "O=C(O)CC(O)C(=O)O", "CC(O)C(=O)O", "CN(C)C=O", "NC(CO)(CO)CO", "O=C(O)CC(=O)O",
-        "O=C(O)[C@H](O)[C@@H](O)C(=O)O", "O=C(O)[C@@H](O)[C@H](O)C(=O)O", "O=S(=O)(O)CCS(=O)(=O)O",
-    }
-)  # fmt: skip
-SALT_HEAVY_ATOMS = 5
-_ROUNDS = 8
 _RDKIT_LOG = threading.Lock()  # RDKit has one error log for the whole process
 
 
@@ -46,6 +38,7 @@ class Reason(enum.StrEnum):
     NOT_ORGANIC = "not_organic"
     TOO_LARGE = "too_large"
     NO_IDENTIFIER = "no_identifier"
+    TIMEOUT = "timeout"
 
 
 class InvalidSmiles(ValueError):
@@ -80,16 +73,44 @@ def standardise(smiles: str) -> Molecule:
     """Read one SMILES and return its `Molecule`.
 
     Idempotent: ``standardise(m.smiles)`` has the same SMILES and InChIKey as ``m`` and no changes.
-    Raises `InvalidSmiles` and nothing else for any string.
+    Raises `InvalidSmiles` and nothing else for any string. Not bounded in time: `chem.bounded.standardise_within` is.
     """
-    text = smiles.strip()
+    text, changes = _without_extension(smiles.strip())
     _guard_text(text)
     with _RDKIT_LOG:
         mol, log = _parse(text)
+        if mol is None and "[PH]" in text:
+            mol = _phosphorus_repaired(text)
+            changes = (*changes, "hydrogen moved from phosphorus to oxygen")
         if mol is None:
             raise _explain_failure(text, log)
         with rdBase.BlockLogs():
-            return _standardise_mol(mol)
+            return _standardised(mol, text, changes)
+
+
+def standardise_block(block: str) -> Molecule:
+    """The same for a mol block (an entry of an SDF, V2000 or V3000); stereo is taken from its drawing.
+
+    Raises `InvalidSmiles` and nothing else for any string.
+    """
+    if not block.strip():
+        raise InvalidSmiles(Reason.EMPTY, "The mol block is empty: give one molecule.")
+    if len(block) > MAX_BLOCK_CHARACTERS:
+        raise InvalidSmiles(
+            Reason.TOO_LONG,
+            f"The mol block has {len(block)} characters; at most {MAX_BLOCK_CHARACTERS} are accepted.",
+        )
+    with _RDKIT_LOG:
+        mol, log = _captured(lambda: Chem.MolFromMolBlock(block))
+        if mol is None:
+            known = _explain_failure(" ", log)
+            if known.reason is Reason.UNPARSABLE:
+                raise InvalidSmiles(Reason.UNPARSABLE, "Not a readable mol block: give V2000 or V3000.")
+            raise known
+        if not mol.GetNumAtoms():
+            raise InvalidSmiles(Reason.EMPTY, "The mol block has no atoms: give one molecule.")
+        with rdBase.BlockLogs():
+            return _standardised(mol, "", ())
 
 
 def block_of(inchikey: str) -> str:
@@ -101,6 +122,12 @@ def block_of(inchikey: str) -> str:
 # Reading.
 
 
+def _without_extension(text: str) -> tuple[str, tuple[str, ...]]:
+    """Cut off what drawing programs append to a SMILES: ` |...|` (CXSMILES: coordinates, labels, groups of stereo)."""
+    found = re.fullmatch(r"([!-~]+)\s+\|[ -~]*\|", text) if text.endswith("|") else None
+    return (found[1], ("extension of the SMILES (|...|) left out",)) if found else (text, ())
+
+
 def _guard_text(text: str) -> None:
     if not text:
         raise InvalidSmiles(Reason.EMPTY, "The SMILES is empty: give one molecule, e.g. CC(=O)Oc1ccccc1C(=O)O.")
@@ -110,26 +137,55 @@ def _guard_text(text: str) -> None:
             f"The SMILES has {len(text)} characters; at most {MAX_CHARACTERS} are accepted.",
             MAX_CHARACTERS + 1,
         )
-    for place, letter in enumerate(text, start=1):
-        if not "!" <= letter <= "~":
-            shown = "a space" if letter == " " else f"the character {letter!a}"
-            raise InvalidSmiles(
-                Reason.UNPARSABLE,
-                f"Not a SMILES: {shown} at position {place} is not allowed; give the SMILES alone, without a name.",
-                place,
-            )
+    strange = re.search(r"[^!-~]", text)
+    if strange:
+        place, letter = strange.start() + 1, strange[0]
+        shown = "a space" if letter == " " else f"the character {letter!a}"
+        raise InvalidSmiles(
+            Reason.UNPARSABLE,
+            f"Not a SMILES: {shown} at position {place} is not allowed; give the SMILES alone, without a name.",
+            place,
+        )
+
+
+def _captured(read: Callable[[], Chem.Mol | None]) -> tuple[Chem.Mol | None, str]:
+    """What `read` gives, None when it fails, and what RDKit wrote about it."""
+    with rdBase.CaptureErrorLog() as capture:
+        try:
+            mol = read()
+        except Exception as error:  # RDKit raises a handful of C++ types here; all mean "not readable"
+            return None, str(error)
+    return mol, capture.messages
 
 
 def _parse(text: str) -> tuple[Chem.Mol | None, str]:
     parameters = Chem.SmilesParserParams()
     parameters.allowCXSMILES = False
     parameters.parseName = False
-    with rdBase.CaptureErrorLog() as capture:
-        try:
-            mol = Chem.MolFromSmiles(text, parameters)
-        except Exception as error:  # RDKit raises a handful of C++ types here; all mean "not readable"
-            return None, str(error)
-    return mol, capture.messages
+    return _captured(lambda: Chem.MolFromSmiles(text, parameters))
+
+
+def _phosphorus_repaired(text: str) -> Chem.Mol | None:
+    """Phosphates drawn with their hydrogen on phosphorus, O=[PH](=O)(O)R: seven bonds, unreadable, and common in tables
+    made by a tautomer enumerator. The hydrogen goes to one of the doubly bound oxygens; which one makes no difference.
+    """
+    parameters = Chem.SmilesParserParams()
+    parameters.allowCXSMILES = False
+    parameters.parseName = False
+    parameters.sanitize = False
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(text, parameters)
+        if mol is None:
+            return None
+        for atom in mol.GetAtoms():
+            double = [bond for bond in atom.GetBonds() if bond.GetBondType() == Chem.BondType.DOUBLE]
+            ends = [bond for bond in double if bond.GetOtherAtom(atom).GetAtomicNum() == 8]
+            if atom.GetAtomicNum() == 15 and atom.GetNumExplicitHs() == 1 and len(ends) > 1:
+                atom.SetNumExplicitHs(0)
+                ends[0].SetBondType(Chem.BondType.SINGLE)
+        if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
+            return None
+        return Chem.MolFromSmiles(Chem.MolToSmiles(Chem.RemoveHs(mol)))
 
 
 def _explain_failure(text: str, log: str) -> InvalidSmiles:
@@ -160,96 +216,25 @@ def _explain_failure(text: str, log: str) -> InvalidSmiles:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Standardising.
+# Judging the standard form.
 
 
-def _standardise_mol(mol: Chem.Mol) -> Molecule:
+def _standardised(mol: Chem.Mol, written: str, changes: tuple[str, ...]) -> Molecule:
     if mol.GetNumHeavyAtoms() > 2 * MAX_HEAVY_ATOMS:
         raise _too_large(mol.GetNumHeavyAtoms())
     if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
         raise InvalidSmiles(
             Reason.WILDCARD, "The SMILES has a wildcard atom (*); give a complete molecule without attachment points."
         )
-    changes: list[str] = []
     try:
-        current = Chem.MolToSmiles(mol)
-        for _ in range(_ROUNDS):
-            before = current
-            current = _one_round(current, changes)
-            if current == before:
-                break
-        final = Chem.MolFromSmiles(current)
+        smiles, final, more = standard_form(mol, written)
         inchikey = Chem.MolToInchiKey(final)
-    except InvalidSmiles:
-        raise
-    except Exception as error:  # sanitisation inside RDKit's standardiser; the cause is chemical, not ours
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InvalidSmiles(Reason.VALENCE, f"The molecule cannot be put into standard form: {cause}") from None
+    except NoStandardForm as error:
+        raise InvalidSmiles(Reason.VALENCE, f"The molecule cannot be put into standard form: {error}") from None
     _guard_organic(final)
     if not inchikey:
         raise InvalidSmiles(Reason.NO_IDENTIFIER, "No InChIKey can be computed for this molecule.")
-    return Molecule(current, inchikey, tuple(dict.fromkeys(changes)))
-
-
-def _one_round(smiles: str, changes: list[str]) -> str:
-    """One pass of clean-up, parent fragment and neutralisation: canonical SMILES in, canonical SMILES out."""
-    mol = Chem.MolFromSmiles(smiles)
-    if mol is None:
-        raise ValueError("an intermediate form is not a valid molecule")
-    clean = rdMolStandardize.Cleanup(mol)
-    if _key(clean) != smiles and len(Chem.GetMolFrags(clean)) == len(Chem.GetMolFrags(mol)):
-        changes.append("functional groups or charges drawn in their standard form")
-    elif len(Chem.GetMolFrags(clean)) != len(Chem.GetMolFrags(mol)):
-        changes.append("bonds to metal cut")
-    parent = _keep_parent(clean, changes)
-    uncharger = rdMolStandardize.Uncharger(True)
-    neutral = uncharger.uncharge(parent)
-    if _key(neutral) != _key(parent):
-        changes.append("charges neutralised")
-    Chem.AssignStereochemistry(neutral, cleanIt=True, force=True)
-    return _key(neutral)
-
-
-def _keep_parent(mol: Chem.Mol, changes: list[str]) -> Chem.Mol:
-    """The largest organic fragment, chosen by (has carbon, heavy atoms, mass, SMILES): no dependence on spelling."""
-    fragments = Chem.GetMolFrags(mol, asMols=True, sanitizeFrags=True)
-    if len(fragments) == 1:
-        return mol
-    ranked = sorted(((_rank(fragment), _key(fragment), fragment) for fragment in fragments), key=lambda item: item[:2])
-    parent = ranked[-1]
-    salts, partners, copies = [], [], 0
-    for _, text, fragment in ranked[:-1]:
-        if text == parent[1]:
-            copies += 1
-        elif fragment.GetNumHeavyAtoms() <= SALT_HEAVY_ATOMS or _is_counter_organic(fragment):
-            salts.append(text)
-        else:
-            partners.append(text)
-    if salts:
-        changes.append("salt or solvent removed: " + ", ".join(sorted(set(salts))))
-    if partners:
-        changes.append("mixture reduced to its largest organic part; removed: " + ", ".join(sorted(set(partners))))
-    if copies:
-        changes.append("repeated copies of the molecule merged")
-    return parent[2]
-
-
-def _rank(fragment: Chem.Mol) -> tuple[bool, bool, int, float]:
-    elements = {atom.GetSymbol() for atom in fragment.GetAtoms()}
-    mass = sum(atom.GetMass() for atom in fragment.GetAtoms())
-    drug_like = "C" in elements and not _is_counter_organic(fragment)
-    return drug_like, "C" in elements, fragment.GetNumHeavyAtoms(), mass
-
-
-def _is_counter_organic(fragment: Chem.Mol) -> bool:
-    return Chem.MolToSmiles(rdMolStandardize.Uncharger(True).uncharge(fragment)) in COUNTER_ORGANICS
-
-
-def _key(mol: Chem.Mol) -> str:
-    """Canonical isomeric SMILES read once more, so that perceived aromaticity and stereo are those of the text."""
-    text: str = Chem.MolToSmiles(Chem.RemoveHs(mol))
-    again = Chem.MolFromSmiles(text)
-    return text if again is None else str(Chem.MolToSmiles(again))
+    return Molecule(smiles, inchikey, (*changes, *more))
 
 
 def _guard_organic(mol: Chem.Mol) -> None:

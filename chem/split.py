@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from rdkit import Chem
@@ -95,3 +95,49 @@ def check_split(inchikeys: Sequence[str], smiles: Sequence[str], splits: Sequenc
     for key, text, part in zip(inchikeys, smiles, splits, strict=True):
         if part == UNSEEN_SCAFFOLD and scaffold(text) in seen:
             raise SplitError(f"{key} is held out by scaffold, but a seen compound has the same scaffold.")
+
+
+def structure_groups(inchikeys: Sequence[str], smiles: Sequence[str]) -> list[int]:
+    """Numbers of groups that must stay together: compounds of one first block, and compounds of one ring scaffold.
+
+    Both at once, so a chain of them is one group. Acyclic compounds have no scaffold and are joined by block only.
+    Raises `SplitError` for a text that is no molecule.
+    """
+    parent = list(range(len(inchikeys)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first: dict[tuple[str, str], int] = {}
+    for row, (inchikey, text) in enumerate(zip(inchikeys, smiles, strict=True)):
+        frame = scaffold(text)
+        for name in (("block", inchikey[:14]), *([("scaffold", frame)] if frame else [])):
+            other = root(first.setdefault(name, row))
+            parent[max(root(row), other)] = min(root(row), other)
+    return [root(row) for row in range(len(inchikeys))]
+
+
+def split_by_group(groups: Sequence[int], shares: Mapping[str, float], *, seed: int = SPLIT_SEED) -> list[str]:
+    """A part for each row, whole groups at a time, in a seeded order of groups.
+
+    `shares` name the parts and add up to 1. Each group goes to the part that lacks most rows then, so shares are met
+    as well as the largest groups allow. Raises `SplitError` on other shares.
+    """
+    if not shares or abs(sum(shares.values()) - 1.0) > 1e-6 or min(shares.values()) <= 0:
+        raise SplitError(f"shares must be above 0 and add up to 1; got {dict(shares)}.")
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    names = sorted(members)
+    room = {part: share * len(groups) for part, share in shares.items()}
+    chosen = [""] * len(groups)
+    for place in np.random.default_rng(seed).permutation(len(names)):
+        rows = members[names[int(place)]]
+        part = max(room, key=lambda one: (room[one], one))
+        room[part] -= len(rows)
+        for row in rows:
+            chosen[row] = part
+    return chosen

@@ -32,7 +32,7 @@ from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 
 from chem.corpus import corrupt_spans, respell, train_vocabulary
-from chem.encoder import EncoderError, masked_mean
+from chem.encode_t5 import EncoderError, fixed_threads, masked_mean
 from chem.fingerprint import morgan_sketch
 
 IGNORED = -100  # label of padding in the cross-entropy
@@ -66,6 +66,8 @@ class EncoderRecipe:
     learning_rate: float
     weight_decay: float
     max_tokens: int
+    bfloat16: bool
+    threads: int
     minutes: float
     checkpoint_every: int
 
@@ -142,7 +144,18 @@ def train_encoder(
         raise EncoderError(f"training table {source} does not exist; set DOPAINT_DATA to the folder that holds it.")
     smiles = pd.read_csv(source)[recipe.column].astype(str).tolist()
     run.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    with fixed_threads(recipe.threads):
+        return _train(recipe, smiles, run, log, start_from)
+
+
+def _train(
+    recipe: EncoderRecipe,
+    smiles: list[str],
+    run: Path,
+    log: Callable[[dict[str, float]], None] | None,
+    start_from: Path | None,
+) -> Path:
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16" if recipe.bfloat16 else "no")
     if start_from is not None and not (run / "spiece.model").is_file():
         shutil.copy(_file(start_from, "spiece.model"), run / "spiece.model")
     tokenizer = _tokenizer(recipe, smiles, run)

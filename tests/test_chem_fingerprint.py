@@ -1,4 +1,4 @@
-"""chem.fingerprint, chem.domain, chem.depict: against RDKit's own functions and hand-made cases."""
+"""chem.fingerprint, chem.depict: against RDKit's own functions and hand-made cases."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -8,7 +8,6 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
 from chem.depict import depict
-from chem.domain import Domain, applicability, training_compounds
 from chem.fingerprint import morgan_bits, morgan_counts, morgan_sketch, nearest, tanimoto
 from chem.molecule import standardise
 
@@ -58,27 +57,6 @@ def test_nearest_orders_and_breaks_ties_by_row():
 def test_a_text_that_is_no_molecule_is_named():
     with pytest.raises(ValueError, match="'nonsense'"):
         morgan_counts(["CCO", "nonsense"])
-
-
-def test_domain_in_edge_out():
-    train = [standardise(text) for text in ("CC(=O)Oc1ccccc1C(=O)O", "C[C@H](N)C(=O)O")]
-    training = training_compounds([m.inchikey for m in train], [m.smiles for m in train])
-    verdicts = {
-        text: applicability(standardise(text), training, k=2)
-        for text in ("C[C@@H](N)C(=O)O", "CC(=O)Oc1ccccc1C(=O)OC", "OC(=O)c1ccccc1O", "C1CCCCC1")
-    }
-    alanine, ester, salicylic, cyclohexane = verdicts.values()
-    assert (alanine.seen, alanine.domain) == (True, Domain.IN)  # the other enantiomer: the same first block
-    assert (ester.seen, ester.domain) == (False, Domain.IN)
-    assert (salicylic.domain, cyclohexane.domain) == (Domain.EDGE, Domain.OUT)
-    assert salicylic.nearest_inchikeys[0] == "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
-    assert list(salicylic.nearest_tanimoto) == sorted(salicylic.nearest_tanimoto, reverse=True)
-    answer = ester.as_dict()
-    assert answer["domain"] == "in"
-    assert answer["nearest"][0]["inchikey"] == "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
-    assert "not learned" in answer["basis"]
-    with pytest.raises(ValueError, match="at least 1"):
-        training_compounds([], [])
 
 
 def test_depict_is_an_svg_of_the_asked_size():

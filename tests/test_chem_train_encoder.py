@@ -21,7 +21,8 @@ TEXTS = ["CCO", "CC(=O)Oc1ccccc1C(=O)O", "CN1CCCC1c1cccnc1", "OC(=O)C=Cc1ccccc1"
          "not a smiles", "CCOC(=O)c1ccncc1", "COc1ccccc1N", "FC(F)(F)c1ccccc1", "CSCCC(N)C(=O)O",
          "OCC1OC(O)C(O)C1O"]  # fmt: skip
 TINY = {"pieces": 80, "tokenizer_sample": 12, "sentinels": 8, "d_model": 16, "d_kv": 8, "heads": 2, "d_ff": 24,
-        "layers": 1, "batch": 4, "steps": 24, "warmup": 2, "minutes": 5.0, "checkpoint_every": 3}  # fmt: skip
+        "layers": 1, "batch": 4, "steps": 24, "warmup": 2, "minutes": 5.0, "checkpoint_every": 3,
+        "bfloat16": False, "threads": 1}  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)
