@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from service import benchmark_real
 from service.errors import EXIT_FAILED, EXIT_REFUSED, fault_of, is_ours, sentence
 from service.request import FAILED, INVALID, Outcome
 
@@ -285,3 +286,6 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("loading", total=None)
         yield lambda done, total, stage: bar.update(task, completed=done, total=total, description=stage)
+
+
+benchmark_real.register(benchmark_app, _doors, _progress)
