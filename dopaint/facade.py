@@ -53,6 +53,7 @@ def predict(
     engine: str = "cellprofiler",
     out: str | Path | None = None,
     allow_simulated: bool = False,
+    abstain: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Outcome]:
     """Paint and measure each molecule and rank its mechanisms of action; with `out`, write the result folders too.
@@ -71,6 +72,7 @@ def predict(
         engine=engine,
         out=None if out is None else Path(out),
         allow_simulated=allow_simulated,
+        abstain=abstain,
         contexts=design.contexts,
         progress=progress,
     )

@@ -80,6 +80,7 @@ def document(
             "seed": request.seed,
             "allow_simulated": request.allow_simulated,
             "contexts": list(request.contexts),
+            "abstain": request.abstain,
         },
         "design_hash": design,
         "provenance": {"model_name": card.name, **room.provenance.document()},
@@ -92,6 +93,10 @@ def document(
                 "inchikey": standing.nearest_inchikey,
                 "tanimoto": plain(standing.tanimoto),
             },
+            "scaffold_in_training": standing.scaffold_seen,
+            "density": plain(standing.density),
+            "expected_error": plain(standing.expected_error),
+            "basis": standing.basis,
             "sentence": standing.sentence,
         },
         "support": {"sentence": _support(standing)},
@@ -168,6 +173,4 @@ def csv_text(answers: Iterable[Answer]) -> str:
 
 def standing_document(standing: Standing) -> Answer:
     """A molecule's standing as JSON, for the page."""
-    values = asdict(standing)
-    values["tanimoto"] = plain(standing.tanimoto)
-    return values
+    return {name: plain(value) for name, value in asdict(standing).items()}

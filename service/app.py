@@ -20,7 +20,8 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from chem.molecule import InvalidSmiles, standardise
+from chem.bounded import standardise_within
+from chem.molecule import InvalidSmiles
 from service import schemas, views
 from service.errors import (
     INVALID_REQUEST,
@@ -103,7 +104,9 @@ def _add_predictions(app: FastAPI, desk: Desk, settings: Settings) -> None:
         entries = await anyio.to_thread.run_sync(_refusals, body)
         if len(entries) == len(body.entries):
             return problem_response(problem_from_entries(INVALID_SMILES, entries), "/v1/predictions")
-        request = body.model_dump(include={"draws", "seed", "allow_simulated", "contexts"}) | {"smiles": body.entries}
+        request = body.model_dump(include={"draws", "seed", "allow_simulated", "abstain", "contexts"}) | {
+            "smiles": body.entries
+        }
         job = await anyio.to_thread.run_sync(desk.add, request)
         job = await _finished(desk, job.id, wait)
         ready = job.state in (DONE, FAILED)
@@ -222,7 +225,7 @@ def _refusals(body: schemas.PredictionRequest) -> list[dict[str, Any]]:
     for i, text in enumerate(body.entries):
         pointer = "#/smiles" if isinstance(body.smiles, str) else f"#/smiles/{i}"
         try:
-            if standardise(text).inchikey == DMSO_INCHIKEY:
+            if standardise_within(text).inchikey == DMSO_INCHIKEY:
                 message = "DMSO is the control that every effect is measured against: give another molecule."
                 found.append({"reason": "is_control", "pointer": pointer, "message": message, "position": None})
         except InvalidSmiles as error:

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from chem.fingerprint import morgan_bits, tanimoto
-from profiling.metrics import Estimate, rank_test, recall_at
+from profiling.metrics import Estimate, rank_of_truth, rank_test, recall_at
 from service.engine import load_room
 from service.library import library
 from service.pipeline import predict_in
@@ -70,6 +70,19 @@ def compare(
     }
 
 
+def per_compound(
+    queries: pd.DataFrame, by_model: Float[np.ndarray, "n l"], by_structure: Float[np.ndarray, "n l"], labels: list[str]
+) -> list[dict[str, Any]]:
+    """The rank of the true mechanism of each drug, by model and by structure: what `dopaint benchmark domain` learns
+    from.
+    """
+    truth = truth_of(queries, labels)
+    table = queries[["compound", "name", "split"]].rename(columns={"compound": "inchikey"})
+    table = table.assign(model=rank_of_truth(by_model, truth), structure=rank_of_truth(by_structure, truth))
+    rows: list[dict[str, Any]] = table.to_dict("records")
+    return rows
+
+
 def run(
     model: str | Path = "simulation-128",
     out: Path | None = None,
@@ -87,6 +100,7 @@ def run(
         outcomes = predict_in(room, Request(tuple(queries["smiles"]), draws, seed), None, progress)
         hashes = room.provenance.document()
     by_model = model_scores([one.answer for one in outcomes], labels)
+    by_structure = structure_scores(queries, seen, labels)
     result = {
         "evidence": "simulation",
         "hashes": hashes,
@@ -94,7 +108,8 @@ def run(
         "seed": seed,
         "labels": len(labels),
         "outcomes": pd.Series([one.outcome for one in outcomes]).value_counts().to_dict(),
-        "results": compare(queries, by_model, structure_scores(queries, seen, labels), labels),
+        "results": compare(queries, by_model, by_structure, labels),
+        "compounds": per_compound(queries, by_model, by_structure, labels),
     }
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

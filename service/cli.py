@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from service import benchmark_real
+from service import benchmark_real, cli_molecules, profile, setup
 from service.errors import EXIT_FAILED, EXIT_REFUSED, fault_of, is_ours, sentence
 from service.request import FAILED, INVALID, Outcome
 
@@ -51,6 +51,7 @@ def predict(
     draws: Annotated[int, typer.Option(help="pictures of each compound, 1 to 1000")] = 16,
     seed: Seed = 1,
     allow_simulated: AllowSimulated = False,
+    abstain: Annotated[bool, typer.Option("--abstain", help="call no mechanism outside the model's domain")] = False,
     context: Annotated[
         list[str] | None, typer.Option(help="a source, batch or plate to draw from; repeat for more, default: all")
     ] = None,
@@ -72,6 +73,7 @@ def predict(
                 engine=engine,
                 out=out,
                 allow_simulated=allow_simulated,
+                abstain=abstain,
                 contexts=context or (),
                 progress=progress,
             )
@@ -289,3 +291,6 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
 
 
 benchmark_real.register(benchmark_app, _doors, _progress)
+profile.register(app, _doors)
+setup.register(setup_app, _doors)
+cli_molecules.register(app, benchmark_app, _doors, _progress)

@@ -77,6 +77,7 @@ class Client:
         seed: int = 1,
         allow_simulated: bool = False,
         contexts: Sequence[str] = (),
+        abstain: bool = False,
         wait_s: float = 0.0,
     ) -> str:
         """Queue a prediction; returns its id. Raises `Refused`."""
@@ -86,6 +87,7 @@ class Client:
             "seed": seed,
             "allow_simulated": allow_simulated,
             "contexts": list(contexts),
+            "abstain": abstain,
         }
         return str(_document(self._http.post("/v1/predictions", json=body, params={"wait": wait_s}))["id"])
 

@@ -14,9 +14,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from causal.contexts import Contexts
-from chem.domain import Applicability, TrainingCompounds, applicability, training_compounds
+from chem.domain import Applicability
 from chem.molecule import Molecule
 from service import resources
+from service.domain import Territory, check_encoder, name_encoder
 from service.errors import EngineFailure, InvalidRequest, MissingModel, UnknownName
 from service.library import library
 from service.pipeline import Progress, predict_in, refused
@@ -75,6 +76,7 @@ class ModelRoom:
         self.card = ModelCard(folder.name, facts.evidence, facts.conditions, names, side, facts.micro_batch)
         self.contexts = Contexts.from_table(self._painter.known_contexts)
         self._encoder: Encoder = load_encoder(folder / "encoder")
+        check_encoder(folder, self._encoder.hash)
         self._engine: CellProfilerEngine = CellProfilerEngine(
             settings=SETTINGS_OF_SIZE[side], workers=workers, timeout_s=timeout_s
         )
@@ -114,13 +116,12 @@ class ModelRoom:
         return table.assign(seen=table.index.isin(set(trained)))
 
     @cached_property
-    def _training(self) -> TrainingCompounds:
-        trained = self._known[self._known["seen"]]
-        return training_compounds(list(trained.index), list(trained["smiles"]))
+    def _territory(self) -> Territory:
+        return Territory.read(self.folder, library())
 
     def standing(self, molecule: Molecule) -> Standing:
         """Where the molecule stands to the training compounds and the library."""
-        found = applicability(molecule, self._training, 1)
+        found = self._territory.place(molecule, self.vector, 1)
         nearest, similarity = found.nearest_inchikeys[0], found.nearest_tanimoto[0]
         known = self._known.loc[molecule.inchikey] if molecule.inchikey in self._known.index else None
         name = str(self._known.loc[nearest, "name"])
@@ -134,6 +135,10 @@ class ModelRoom:
             nearest_inchikey=nearest,
             tanimoto=similarity,
             sentence=_domain_sentence(seen, found, name),
+            scaffold_seen=found.scaffold_seen,
+            density=found.density,
+            expected_error=found.expected_error,
+            basis=found.basis,
         )
 
     def vector(self, molecule: Molecule) -> Float[np.ndarray, " d"]:
@@ -234,6 +239,7 @@ def predict(
     engine: str = "cellprofiler",
     out: Path | None = None,
     allow_simulated: bool = False,
+    abstain: bool = False,
     contexts: Sequence[str] = (),
     progress: Progress | None = None,
     workers: int = 2,
@@ -242,7 +248,7 @@ def predict(
 
     When every SMILES is refused nothing is loaded.
     """
-    request = Request(tuple(smiles), draws, seed, allow_simulated, tuple(contexts))
+    request = Request(tuple(smiles), draws, seed, allow_simulated, tuple(contexts), abstain)
     none = refused(request)
     if len(none) == len(request.smiles):
         return none
@@ -272,5 +278,6 @@ def make_reference(
     with load_room(model, workers=workers) as room:
         compounds = choose(library(), settings.per_label, settings.seed)
         made = build_reference(room, compounds, effect, settings, progress)
+        name_encoder(room.folder, room.provenance.encoder)
         replace_folder(room.folder / "reference", made.write)
     return made

@@ -20,8 +20,9 @@ from jaxtyping import Float
 from causal.contexts import Contexts
 from causal.design import cross, design_hash, draw_contexts
 from causal.gformula import Effects, contrast
+from chem.bounded import standardise_within
 from chem.fingerprint import morgan_bits, tanimoto
-from chem.molecule import InvalidSmiles, Molecule, standardise
+from chem.molecule import InvalidSmiles, Molecule
 from profiling.normalise import transform
 from profiling.profiles import Profiles, concatenate, with_prefix
 from service.answer import document
@@ -201,6 +202,11 @@ def why_withheld(room: Room, request: Request, standing: Standing, effects: Effe
             "No mechanism is called: the model was trained on simulated pictures, and the simulated world knows "
             "nothing of this molecule. Ask again with allow_simulated to see what the simulation would say."
         )
+    if request.abstain and standing.zone == "out":
+        return (
+            f"No mechanism is called: the molecule lies outside the model's domain, and you asked to abstain then "
+            f"({standing.basis})."
+        )
     if not np.isfinite(effects.value[0]).any() or effects.n_without_cells[0] >= effects.n_draws[0]:
         return "No mechanism is called: no draw has cells under both the compound and the control."
     return ""
@@ -221,7 +227,7 @@ def rank(
 
 def _read(index: int, text: str) -> Outcome | Molecule:
     try:
-        molecule = standardise(text)
+        molecule = standardise_within(text)
     except InvalidSmiles as error:
         first = entry(error, "")
         return Outcome(index, text, INVALID, str(first["reason"]), str(first["message"]), first["position"])

@@ -14,6 +14,7 @@ MAX_SMILES, MAX_DRAWS, MAX_SEED, MAX_CONTEXTS = 1000, 1000, 2**63 - 1, 100
 @dataclass(frozen=True)
 class Request:
     """What was asked. `contexts`: names of sources, batches or plates to draw from; none: all that the model knows.
+    `abstain`: no mechanism is called for a molecule outside the model's domain.
 
     Raises `InvalidRequest` for a bound that is passed.
     """
@@ -23,6 +24,7 @@ class Request:
     seed: int = 1
     allow_simulated: bool = False
     contexts: tuple[str, ...] = ()
+    abstain: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.smiles) <= MAX_SMILES:

@@ -61,7 +61,8 @@ class Standing:
     """Where a molecule stands to what the model knows.
 
     `in_library`: a training compound or one of the library's unseen drugs; the simulated world has a truth for it.
-    `zone`: "in", "edge" or "out" by the nearest training compound's Tanimoto similarity (0 to 1).
+    `zone`: "in", "edge" or "out"; `basis` says by what (`chem.domain`). `density` (0 to 1) and `expected_error` (the
+    held-out error of the zone) are NaN where the model folder has none.
     """
 
     in_library: bool
@@ -72,6 +73,10 @@ class Standing:
     nearest_inchikey: str
     tanimoto: float
     sentence: str
+    scaffold_seen: bool = True
+    density: float = float("nan")
+    expected_error: float = float("nan")
+    basis: str = ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class PredictionRequest(_Strict):
     )
     seed: int = Field(default=1, ge=0, le=MAX_SEED, description="determines contexts and noise")
     allow_simulated: bool = False
+    abstain: bool = Field(default=False, description="call no mechanism for a molecule outside the model's domain")
     contexts: list[ContextName] = Field(
         default=[],
         max_length=MAX_CONTEXTS,

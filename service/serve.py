@@ -28,6 +28,7 @@ def work(room: Room, request: dict[str, Any], folder: Path, report: Callable[[in
         seed=int(request["seed"]),
         allow_simulated=bool(request["allow_simulated"]),
         contexts=tuple(request.get("contexts", ())),
+        abstain=bool(request.get("abstain", False)),
     )
     predict_in(room, asked, folder, report)
 

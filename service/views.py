@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from chem.bounded import standardise_within
 from chem.depict import depict
-from chem.molecule import standardise
 from service.answer import standing_document, statement
 from service.errors import Loading, NotFound, NotReady
 from service.jobs import Desk, seconds_left
@@ -150,7 +150,7 @@ def table_csv(file: Path) -> str:
 
 def molecule(desk: Desk, smiles: str) -> Document:
     """A molecule standardised and drawn; its standing once the model is loaded. Raises `InvalidSmiles`."""
-    one = standardise(smiles)
+    one = standardise_within(smiles)
     try:
         standing: Document | None = standing_document(desk.room().standing(one))
     except Loading:
