@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 from numba import njit
 
 from profiling.engines.families import float32_sums
@@ -116,7 +116,7 @@ def _below(
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
 @no_type_check
-def _moments(x: Float64, y: Float64, limit_x, limit_y, shift_x, shift_y):
+def _moments(x, y, limit_x, limit_y, shift_x, shift_y):
     """Count, Σx, Σy, Σx², Σy², Σxy of values less the thresholds, and the extremes of x and y."""
     count = sx = sy = sxx = syy = sxy = 0.0
     low_x, high_x, low_y, high_y = np.float32(2.0), np.float32(-1.0), np.float32(2.0), np.float32(-1.0)

@@ -1,7 +1,7 @@
 """MeasureGranularity: how much light disappears when bright spots smaller than i pixels are removed, i = 1, 2, ….
 
 A picture is subsampled, freed of its background (its opening by a disk, at a second subsampling), and eroded by a cross
-i times; what is left is reconstructed by dilation under the picture: R_i. With M_i the mean of R_i (M_0: the picture's),
+i times; the rest is reconstructed by dilation under the picture: R_i. With M_i the mean of R_i (M_0: the picture's),
 Granularity_i = 100 (M_{i−1} − M_i) / max(M_0, 2⁻⁵²). For objects the mean runs over R_i resampled to the full size by
 bilinear interpolation; M_0 is there the mean of the untouched picture, so the first value also holds the background.
 CellProfiler 4.2.8, `measuregranularity.py`; Ravkin and Temov (1988); Vincent, Granulometries and opening trees (2000).
@@ -12,7 +12,8 @@ that do not change: one sparse row an object replaces 16 resamplings a channel.
 
 Cost, s subsampled pixels, g steps: each step reads and writes s pixels about five times (erosion, two passes,
 hand-over, mean) and reads each weight once. Floor: 8 bytes and three comparisons a pixel and step, 0.6 MB for 192²
-pixels, 0.05 ms from the second cache; the two passes are chains of dependent minima, about 4 cycles a pixel: 0.1 ms. Measured numbers: docs/methods.md.
+pixels, 0.05 ms from the second cache; the two passes are chains of dependent minima, about 4 cycles a pixel: 0.1 ms.
+Measured numbers: docs/methods.md.
 """
 
 from __future__ import annotations

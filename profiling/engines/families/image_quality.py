@@ -23,10 +23,10 @@ from typing import no_type_check
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int32, UInt8
 from numba import njit
 
-from profiling.engines.families import float32_sums
+from profiling.engines.families import float32_sums, pixel_order
 from profiling.engines.pipeline_settings import ImageQuality, QualityGroup
 
 INTENSITY = (
@@ -62,34 +62,39 @@ def _of_group(group: QualityGroup) -> list[str]:
 
 
 def measure_image(
-    pictures: Mapping[str, Float32[np.ndarray, "h w"]], settings: ImageQuality
+    pictures: Mapping[str, Float32[np.ndarray, "h w"]],
+    settings: ImageQuality,
+    *,
+    orders: pixel_order.Orders | None = None,
 ) -> Float[np.ndarray, " k"]:
-    """Values of `image_names(settings)`; pictures in [0, 1]."""
+    """Values of `image_names(settings)`; pictures in [0, 1]. `orders`: `pixel_order.rising`, where already known."""
     found: list[float] = []
     for group in settings.groups:
         planes = [np.ascontiguousarray(pictures[image]) for image in group.images]
+        sorts = pixel_order.of_channels(pictures, group.images, orders)
         found += [_CAMERA_MAXIMUM] * (len(planes) if group.scaling else 0)
         if group.blur:
-            for plane in planes:
-                found += [focus_score(plane), power_slope(plane)]
+            for plane, order in zip(planes, sorts.values(), strict=True):
+                found += [focus_score(plane), power_slope(plane, order)]
+                levels = quantise(plane)
                 for scale in group.scales:
-                    found += [local_focus_score(plane, scale), correlation(plane, scale)]
+                    found += [local_focus_score(plane, scale), correlation(levels, scale)]
         if group.intensity:
-            for plane in planes:
-                found += _intensity(plane)
+            for plane, order in zip(planes, sorts.values(), strict=True):
+                found += _intensity(plane, order)
         if group.saturation:
-            for plane in planes:
-                found += [100.0 * int((plane == v).sum()) / plane.size for v in (plane.max(), plane.min())]
+            for plane, order in zip(planes, sorts.values(), strict=True):
+                found += [100.0 * n / plane.size for n in pixel_order.extremes(order, plane.ravel())]
     return np.array(found)
 
 
-def _intensity(plane: Float32[np.ndarray, "h w"]) -> list[float]:
+def _intensity(plane: Float32[np.ndarray, "h w"], order: Int32[np.ndarray, " p"]) -> list[float]:
     """In the order of `INTENSITY`."""
-    total, median = float(float32_sums.pairwise(plane.ravel())), np.median(plane)
-    spread = np.median(np.abs(plane - median))
-    deviation = float32_sums.deviation(plane)
-    of_pixels = (plane.size, total, total / plane.size, median, deviation, spread, plane.max(), plane.min())
-    return [float(value) for value in of_pixels]
+    flat = plane.ravel()
+    total, median = float(float32_sums.pairwise(flat)), pixel_order.median(order, flat)
+    spread = pixel_order.median_distance(order, flat, median)
+    deviation, low, high = float32_sums.deviation(plane), flat[order[0]], flat[order[-1]]
+    return [float(v) for v in (plane.size, total, total / plane.size, median, deviation, spread, high, low)]
 
 
 def focus_score(plane: Float32[np.ndarray, "h w"]) -> float:
@@ -107,7 +112,7 @@ def local_focus_score(plane: Float32[np.ndarray, "h w"], scale: int) -> float:
     tiles = (height + scale - 1) // scale, (width + scale - 1) // scale
     rows = (np.arange(height, dtype=float) * float(tiles[0]) / float(height)).astype(np.int64)
     columns = (np.arange(width, dtype=float) * float(tiles[1]) / float(width)).astype(np.int64)
-    scores = _tile_scores(plane, rows, columns, *tiles)
+    scores = _tile_scores(plane, rows, np.searchsorted(columns, np.arange(tiles[1] + 1)), *tiles)
     scores = scores[~np.isnan(scores)]
     if not scores.size:
         return 0.0
@@ -115,19 +120,26 @@ def local_focus_score(plane: Float32[np.ndarray, "h w"], scale: int) -> float:
     return float(np.var(scores)) / middle if np.isfinite(middle) and middle > 0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
 @no_type_check
-def _tile_scores(plane, rows, columns, m, n):
-    """Normalised variance of each tile; NaN where its mean is 0."""
+def _tile_scores(plane, rows, starts, m, n):
+    """Normalised variance of each tile; NaN where its mean is 0. rows: tile of each row; starts: of tile columns."""
     means, squares, counts = np.zeros((m, n)), np.zeros((m, n)), np.zeros((m, n))
     for y in range(rows.size):
-        for x in range(columns.size):
-            means[rows[y], columns[x]] += plane[y, x]
-            counts[rows[y], columns[x]] += 1.0
+        for j in range(n):
+            total = 0.0
+            for x in range(starts[j], starts[j + 1]):
+                total += plane[y, x]
+            means[rows[y], j] += total
+            counts[rows[y], j] += starts[j + 1] - starts[j]
     means /= counts
     for y in range(rows.size):
-        for x in range(columns.size):
-            squares[rows[y], columns[x]] += (plane[y, x] - means[rows[y], columns[x]]) ** 2
+        for j in range(n):
+            mean = means[rows[y], j]
+            total = 0.0
+            for x in range(starts[j], starts[j + 1]):
+                total += (plane[y, x] - mean) ** 2
+            squares[rows[y], j] += total
     out = np.full(m * n, np.nan)
     for i in range(m):
         for j in range(n):
@@ -136,18 +148,25 @@ def _tile_scores(plane, rows, columns, m, n):
     return out
 
 
-def correlation(plane: Float32[np.ndarray, "h w"], scale: int, levels: int = 8) -> float:
+def quantise(plane: Float32[np.ndarray, "h w"], levels: int = 8) -> UInt8[np.ndarray, "h w"]:
+    """Levels 0 to levels − 1, even steps between the extremes; all 0 for an even picture."""
+    low, high = plane.min(), plane.max()
+    if high <= low:
+        return np.zeros(plane.shape, np.uint8)
+    # float32 differences over a float64 range, as CellProfiler's arrays have them
+    share = (plane - low).astype(np.float64) / float(high - low)
+    return np.minimum(share * levels, levels - 1).astype(np.uint8)
+
+
+def correlation(quantised: UInt8[np.ndarray, "h w"], scale: int, levels: int = 8) -> float:
     """Haralick's correlation of pixels `scale` apart in a row; 0 for an even or a too narrow picture.
 
     `centrosome.haralick.Haralick(…).H3()`: the co-occurrence matrix is not symmetric.
     """
-    low, high = plane.min(), plane.max()
-    if scale >= plane.shape[1] or high <= low:
+    if scale >= quantised.shape[1]:
         return 0.0
-    scaled = (plane - low).astype(np.float64) / float(high - low)
-    quantised = np.minimum(np.floor(scaled * levels), levels - 1).astype(np.int64)
-    cells = np.bincount((levels * quantised[:, :-scale] + quantised[:, scale:]).ravel(), minlength=levels**2)
-    p = cells.reshape(levels, levels) / cells.sum()
+    p = _pairs(quantised, scale, levels)
+    p = p / p.sum()
     k = np.arange(1, levels + 1)
     px, py = p.sum(axis=1), p.sum(axis=0)
     mean_x, mean_y = (k * px).sum(), (k * py).sum()
@@ -157,13 +176,23 @@ def correlation(plane: Float32[np.ndarray, "h w"], scale: int, levels: int = 8) 
     return float(((np.outer(k, k) * p).sum() - mean_x * mean_y) / deviation)
 
 
-def power_slope(plane: Float32[np.ndarray, "h w"]) -> float:
+@njit(cache=True, nogil=True)
+@no_type_check
+def _pairs(quantised, scale, levels):
+    counts = np.zeros((4, levels, levels), np.int64)  # four, so that neighbours do not wait for each other
+    for y in range(quantised.shape[0]):
+        for x in range(quantised.shape[1] - scale):
+            counts[x & 3, quantised[y, x], quantised[y, x + scale]] += 1
+    return counts.sum(axis=0)
+
+
+def power_slope(plane: Float32[np.ndarray, "h w"], order: Int32[np.ndarray, " p"]) -> float:
     """Slope of the log-log power spectrum; 0 for an even picture or one below 32 pixels a side."""
     height, width = plane.shape
     rings = np.arange(2, int(np.floor(min(height, width) / 8.0)))
     if rings.size < 2 or plane.max() == plane.min():
         return 0.0
-    magnitude, power = _rings(plane, int(rings[-1]))
+    magnitude, power = _rings(plane, order, int(rings[-1]))
     valid = magnitude[rings] > 0
     with np.errstate(divide="ignore"):
         log_power = np.log(power[rings][valid])
@@ -174,13 +203,15 @@ def power_slope(plane: Float32[np.ndarray, "h w"]) -> float:
     return float(np.linalg.lstsq(design, log_power, rcond=None)[0][0])
 
 
-def _rings(plane: Float32[np.ndarray, "h w"], most: int) -> tuple[Float64[np.ndarray, " r"], Float64[np.ndarray, " r"]]:
+def _rings(
+    plane: Float32[np.ndarray, "h w"], order: Int32[np.ndarray, " p"], most: int
+) -> tuple[Float64[np.ndarray, " r"], Float64[np.ndarray, " r"]]:
     """Sums of magnitude and of power over the frequencies of each ring 0 to `most`.
 
     `centrosome.radial_power_spectrum.rps`: row i and column j stand at radius ⌊√(i'² + j'²)⌋ + 1 with
     i' = min(i, h − 1 − i), and j' alike.
     """
-    middle = np.median(np.abs(plane - float32_sums.mean(plane)))
+    middle = pixel_order.median_distance(order, plane.ravel(), float32_sums.mean(plane))
     scaled = plane / middle
     scaled = scaled - float32_sums.mean(scaled)
     # Frequencies 0 to `most` of the rows; those below 0 are the conjugates of their mirror images.

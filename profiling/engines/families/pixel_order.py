@@ -61,6 +61,55 @@ def _radix(keys):
     return order
 
 
+def median(order: Int32[np.ndarray, " p"], flat: Float32[np.ndarray, " p"]) -> np.float32:
+    """`numpy.median` of a float32 picture, read off its order."""
+    half = order.size // 2
+    if order.size % 2:
+        return flat[order[half]]
+    return (flat[order[half - 1]] + flat[order[half]]) / np.float32(2)
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def extremes(order, flat):
+    """How many values equal the largest, and how many the smallest."""
+    n = order.size
+    high = low = 0
+    while high < n and flat[order[n - 1 - high]] == flat[order[n - 1]]:
+        high += 1
+    while low < n and flat[order[low]] == flat[order[0]]:
+        low += 1
+    return high, low
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def median_distance(order, flat, centre):
+    """Median of |x − centre| in float32: distances rise away from the centre on both sides, so two runs are merged."""
+    n = order.size
+    low, high = 0, n
+    while low < high:  # the first value that is not below the centre
+        middle = (low + high) // 2
+        if flat[order[middle]] < centre:
+            low = middle + 1
+        else:
+            high = middle
+    right = low
+    left = low - 1
+    before = here = np.float32(0.0)
+    for _ in range(n // 2 + 1):
+        before = here
+        near = abs(flat[order[left]] - centre) if left >= 0 else np.float32(np.inf)
+        far = abs(flat[order[right]] - centre) if right < n else np.float32(np.inf)
+        if near <= far:
+            here = near
+            left -= 1
+        else:
+            here = far
+            right += 1
+    return here if n % 2 == 1 else (before + here) / np.float32(2.0)
+
+
 @njit(cache=True, nogil=True)
 @no_type_check
 def spread(order, flat, labels, start, values):

@@ -5,7 +5,8 @@ V = Σ x(p) R_nm(|z|) z^m over the pixels inside the circle, R_nm(ρ)ρ^m the ra
 (pixels, not the circle's area as of the shape Zernikes), phase atan2(Re V, Im V): CellProfiler's order of arguments, so
 that the phase is counted from the other axis. Orders n = 0 to the degree, m = n mod 2 to n.
 
-Artefacts: the phase of an order with m = 0 is π/2 by construction (Im V = 0), and that of a vanishing moment is noise. A pixel that lies on the circle within rounding is inside or outside by chance.
+Artefacts: the phase of an order with m = 0 is π/2 by construction (Im V = 0), and that of a vanishing moment is noise.
+A pixel that lies on the circle within rounding is inside or outside by chance.
 
 Reference: Boland, Markey and Murphy (1998); `centrosome.zernike` and `calculate_zernikes` of CellProfiler 4.2.8. Cost:
 (degree + 2)² / 4 complex terms a pixel, computed once for all channels.
