@@ -29,7 +29,7 @@ class Regions:
 
     labels: Int32[np.ndarray, "h w"]
     n: int
-    start: Int64[np.ndarray, " n+1"]
+    start: Int64[np.ndarray, " m"]
     index: Int64[np.ndarray, " p"]
     y: Int32[np.ndarray, " p"]
     x: Int32[np.ndarray, " p"]
