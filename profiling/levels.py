@@ -150,14 +150,16 @@ class Tables:
             self._flush_cells()
         self._stack.__exit__(kind, error, trace)
 
-    def add(self, meta: Mapping[str, str], finished: Finished, excluded: bool = False) -> None:
-        """The next field, in order. `excluded` (by quality control): counted in its well, not averaged there."""
+    def add(
+        self, meta: Mapping[str, str], finished: Finished, flags: Sequence[str] = (), excluded: bool = False
+    ) -> None:
+        """The next field, in order. `flags` of quality control; `excluded`: counted in its well, not averaged there."""
         told = {META + name: meta[name] for name in self._meta}
         well = [meta.get(name) for name in self._by]
         if len(self._fields) >= FLUSH_FIELDS and well != self._last_well:
             self._flush_fields()
         self._last_well = well
-        fate = {OUTCOME: finished.outcome, REASON: finished.reason, FLAGS: ", ".join(finished.flags)}
+        fate = {OUTCOME: finished.outcome, REASON: finished.reason, FLAGS: " ".join(flags)}
         if {"field", "well"} & self._places.keys():
             self._fields.append(({**told, **fate}, field_row(finished, self._columns), excluded))
         if "cell" in self._places and finished.objects:

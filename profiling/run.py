@@ -21,8 +21,9 @@ from jaxtyping import Float32
 from profiling import levels
 from profiling.engines.measurement import FieldMeasurement
 from profiling.inputs.field import Field, FieldSet, InvalidInput, describe
-from profiling.inputs.pixels import RANGES, fingerprint, read_field, read_planes
-from profiling.outcomes import MEASURED, NOT_MEASURED, OUTCOMES, BadPicture, Limits, check_pixels, outcome_of
+from profiling.inputs.pixels import RANGES, field_key, read_field, read_planes
+from profiling.look import Judge
+from profiling.outcomes import MEASURED, OUTCOMES, BadPicture, Limits, check_pixels, outcome_of
 from profiling.shards import Finished, Shards, write_whole
 
 #: Raised by hand when a change here moves a number or an outcome.
@@ -48,14 +49,11 @@ class Measures(Protocol):
 
 
 @dataclass(frozen=True)
-class Corrections:
-    """What is done to a picture before it is measured (`correct`: illumination), and what is said of it (`flags`:
-    quality control; `excluded`: whether these flags keep it out of its well's mean). `hash` stands for both."""
+class Correction:
+    """What is done to a picture before it is measured: illumination. `hash` stands for it."""
 
     hash: str = ""
     correct: Callable[[Field, Float32[np.ndarray, "c h w"]], Float32[np.ndarray, "c h w"]] | None = None
-    flags: Callable[[Float32[np.ndarray, "c h w"]], tuple[str, ...]] | None = None
-    excluded: Callable[[tuple[str, ...]], bool] = bool
 
 
 @dataclass(frozen=True)
@@ -108,12 +106,15 @@ def run(
     engine: Measures,
     out: Path,
     config: RunConfig,
-    corrections: Corrections | None = None,
+    correction: Correction | None = None,
+    judge: Judge | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Measures every field that is not finished yet, then writes the tables of `config.levels` and of outcomes.
 
-    Beside `out`: `<name>.fields/` keeps the finished fields, `<name>.outcomes.csv` says what became of each field.
+    Beside `out`: `<name>.fields/` keeps the finished fields, `<name>.outcomes.csv` says what became of each field,
+    `<name>.quality.csv` counts the flags. `judge` (quality control) flags fields and keeps some out of their well's
+    mean; it changes no measurement, so another judgement measures nothing anew.
 
     Raises:
         InvalidInput: an unknown range or not one readable field to tell the size from. InvalidProfiles: an unknown
@@ -124,30 +125,28 @@ def run(
     places = levels.paths(out, config.levels)
     meta = list(fields.fields[0].meta)
     levels.check_wells(places, meta)
-    corrections, tell = corrections or Corrections(), progress or (lambda done, total, stage: None)
-    limits = config.limits
-    if limits.size is None:
-        limits = replace(limits, size=commonest_size(fields.fields, fields.channels))
-    folder = out.with_name(f"{out.stem}.fields") / _run_hash(engine, fields.channels, config, limits, corrections)
+    correction, tell = correction or Correction(), progress or (lambda done, total, stage: None)
+    limits = with_size(config.limits, fields)
+    folder = out.with_name(f"{out.stem}.fields") / _run_hash(engine, fields.channels, config, limits, correction)
     shards = Shards(folder)
     keys = [field_key(field) for field in fields.fields]
     todo = [i for i, key in enumerate(keys) if not shards.has(key)]
     done = kept = len(keys) - len(todo)
     tell(done, len(keys), "profiling")
-    for batch, pixels in _batches(fields, todo, config, limits, corrections):
-        for i, finished in _measured(engine, fields, batch, pixels, corrections):
+    for batch, pixels in _batches(fields, todo, config, limits, correction):
+        for i, finished in _measured(engine, fields, batch, pixels):
             shards.save(keys[i], finished)
         done += len(batch)
         tell(done, len(keys), "profiling")
-    summary = _write(fields, shards, keys, places, meta, out, corrections, tell)
+    summary = _write(fields, shards, keys, places, meta, out, judge, tell)
     return replace(summary, kept=kept, size=limits.size)
 
 
-def field_key(field: Field) -> str:
-    """sha256 of what a field is called and of its files' names, sizes and times of change."""
-    planes = {name: fingerprint(plane) for name, plane in field.planes.items()}
-    text = json.dumps([dict(field.meta), planes], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def with_size(limits: Limits, fields: FieldSet) -> Limits:
+    """The limits with the size that every field must have: the stated one, or the commonest."""
+    if limits.size is not None:
+        return limits
+    return replace(limits, size=commonest_size(fields.fields, fields.channels))
 
 
 def commonest_size(fields: Sequence[Field], channels: Sequence[str]) -> tuple[int, int] | None:
@@ -167,7 +166,7 @@ def commonest_size(fields: Sequence[Field], channels: Sequence[str]) -> tuple[in
 
 
 def _run_hash(
-    engine: Measures, channels: Sequence[str], config: RunConfig, limits: Limits, corrections: Corrections
+    engine: Measures, channels: Sequence[str], config: RunConfig, limits: Limits, correction: Correction
 ) -> str:
     """Everything that determines a finished field, beside the field: a change of any of it starts anew."""
     content = {
@@ -176,7 +175,7 @@ def _run_hash(
         "channels": list(channels),
         "bits": config.bits,
         "limits": [limits.saturated_percent, limits.size],
-        "corrections": corrections.hash,
+        "corrections": correction.hash,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -185,23 +184,22 @@ Read = np.ndarray | BadPicture
 
 
 def _batches(
-    fields: FieldSet, todo: Sequence[int], config: RunConfig, limits: Limits, corrections: Corrections
-) -> Iterator[tuple[list[int], list[tuple[Read, tuple[str, ...]]]]]:
+    fields: FieldSet, todo: Sequence[int], config: RunConfig, limits: Limits, correction: Correction
+) -> Iterator[tuple[list[int], list[Read]]]:
     """Batches of positions with their pixels; the next batch is read while the last one is measured."""
 
-    def read(i: int) -> tuple[Read, tuple[str, ...]]:
+    def read(i: int) -> Read:
         field = fields.fields[i]
         try:
             pixels = read_field(field, fields.channels, config.bits)
             check_pixels(pixels, fields.channels, limits)
         except BadPicture as error:
-            return error, ()
-        flags = corrections.flags(pixels) if corrections.flags else ()
-        return (corrections.correct(field, pixels) if corrections.correct else pixels), flags
+            return error
+        return correction.correct(field, pixels) if correction.correct else pixels
 
     chunks = [list(todo[k : k + config.batch]) for k in range(0, len(todo), config.batch)]
     with ThreadPoolExecutor(2) as pool:
-        ahead: list[Future[tuple[Read, tuple[str, ...]]]] = [pool.submit(read, i) for i in chunks[0]] if chunks else []
+        ahead: list[Future[Read]] = [pool.submit(read, i) for i in chunks[0]] if chunks else []
         try:
             for k, chunk in enumerate(chunks):
                 now = [future.result() for future in ahead]
@@ -213,24 +211,20 @@ def _batches(
 
 
 def _measured(
-    engine: Measures,
-    fields: FieldSet,
-    batch: Sequence[int],
-    read: Sequence[tuple[Read, tuple[str, ...]]],
-    corrections: Corrections,
+    engine: Measures, fields: FieldSet, batch: Sequence[int], read: Sequence[Read]
 ) -> Iterator[tuple[int, Finished]]:
-    good = [k for k, (pixels, _) in enumerate(read) if isinstance(pixels, np.ndarray)]
+    good = [k for k, pixels in enumerate(read) if isinstance(pixels, np.ndarray)]
     answers: dict[int, FieldMeasurement] = {}
     if good:
-        pictures = np.stack([np.asarray(read[k][0], np.float32) for k in good])
+        pictures = np.stack([np.asarray(read[k], np.float32) for k in good])
         answers = dict(zip(good, engine.measure(pictures, fields.channels), strict=True))
     for k, i in enumerate(batch):
-        pixels, flags = read[k]
+        pixels = read[k]
         if isinstance(pixels, BadPicture):
             yield i, Finished(pixels.outcome, str(pixels))
         else:
             answer = answers[k]
-            yield i, Finished(outcome_of(answer), answer.reason, answer.objects, answer.image, flags)
+            yield i, Finished(outcome_of(answer), answer.reason, answer.objects, answer.image)
 
 
 def _write(
@@ -240,7 +234,7 @@ def _write(
     places: Mapping[str, Path],
     meta: Sequence[str],
     out: Path,
-    corrections: Corrections,
+    judge: Judge | None,
     tell: Progress,
 ) -> Summary:
     columns: dict[str, tuple[str, ...]] = {}
@@ -250,6 +244,7 @@ def _write(
             break
     counts: Counter[str] = Counter()
     cells = excluded = 0
+    flagged: list[tuple[str, ...]] = []
     lines = [[*meta, "Outcome", "Reason", "Flags", "Cells"]]
     with levels.Tables(places, columns, meta) as tables:
         for done, (field, key) in enumerate(zip(fields.fields, keys, strict=True), start=1):
@@ -260,17 +255,21 @@ def _write(
                     f"out: the kept result of {describe(field.meta)} was damaged on disk and has been removed: run the "
                     "same command again to measure it anew"
                 )
-            out_of_well = bool(finished.flags) and corrections.excluded(finished.flags)
-            tables.add(field.meta, finished, out_of_well)
+            flags = judge.flags(field) if judge is not None and finished.outcome in MEASURED else ()
+            out_of_well = judge is not None and judge.excludes(flags)
+            flagged.append(flags)
+            tables.add(field.meta, finished, flags, out_of_well)
             own = finished.objects.get("Cells", finished.objects.get("Nuclei"))
             n = 0 if own is None else len(own.values)
             counts[finished.outcome] += 1
-            cells, excluded = cells + n, excluded + (out_of_well and finished.outcome not in NOT_MEASURED)
-            lines.append([*field.meta.values(), finished.outcome, finished.reason, " ".join(finished.flags), str(n)])
+            cells, excluded = cells + n, excluded + out_of_well
+            lines.append([*field.meta.values(), finished.outcome, finished.reason, " ".join(flags), str(n)])
             if done % 50 == 0 or done == len(keys):
                 tell(done, len(keys), "writing tables")
     outcomes = out.with_name(f"{out.stem}.outcomes.csv")
     write_whole(outcomes, "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode())
+    if judge is not None:
+        write_whole(out.with_name(f"{out.stem}.quality.csv"), judge.report(flagged).to_csv(index=False).encode())
     return Summary(dict(counts), 0, excluded, cells, tables.wells, None, places, outcomes)
 
 

@@ -23,14 +23,13 @@ TEMPORARY = ".tmp"
 
 @dataclass(frozen=True)
 class Finished:
-    """What became of one field: an outcome of `outcomes.OUTCOMES`, why, its tables of objects, numbers of the whole
-    picture, and flags of quality control (none: nothing to say)."""
+    """What became of one field: an outcome of `outcomes.OUTCOMES`, why, its tables of objects, and numbers of the
+    whole picture."""
 
     outcome: str
     reason: str = ""
     objects: Mapping[str, ObjectTable] = field(default_factory=dict)
     image: Mapping[str, float] = field(default_factory=dict)
-    flags: tuple[str, ...] = ()
 
 
 class Shards:
@@ -58,7 +57,6 @@ class Shards:
             "outcome": finished.outcome,
             "reason": finished.reason,
             "image": dict(finished.image),
-            "flags": list(finished.flags),
             "columns": digest,
         }
         arrays = {f"values/{name}": table.values for name, table in finished.objects.items()}
@@ -80,7 +78,7 @@ class Shards:
                 objects = {name: ObjectTable(columns, archive[f"values/{name}"]) for name, columns in names.items()}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return None
-        return Finished(info["outcome"], info["reason"], objects, info["image"], tuple(info["flags"]))
+        return Finished(info["outcome"], info["reason"], objects, info["image"])
 
     def drop(self, key: str) -> None:
         """Forgets a field."""

@@ -101,6 +101,9 @@ _FAULTS: dict[str, Fault] = {
     "profiling.engines.environment.CellProfilerMissing": Fault(
         "missing_engine", 503, EXIT_REFUSED, "The measuring engine is not installed"
     ),
+    "profiling.engines.cp_measure_packages.CpMeasureMissing": Fault(
+        "missing_engine", 503, EXIT_REFUSED, "The measuring engine is not installed"
+    ),
     "ldm.condition.UnknownContext": Fault(
         "unknown_context", 422, EXIT_REFUSED, "A context the model was not trained on"
     ),

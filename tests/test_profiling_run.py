@@ -32,11 +32,11 @@ from painted_screen import (
 from profiling import levels
 from profiling.embedders import EMBEDDERS
 from profiling.engines.measurement import FieldMeasurement, ObjectTable
-from profiling.inputs import FieldSet, InvalidInput, open_input
+from profiling.inputs import Field, FieldSet, InvalidInput, open_input
 from profiling.inputs.formats import Wanted
 from profiling.outcomes import MEASURED, NOT_MEASURED, OUTCOMES, BadPicture, Limits
 from profiling.profiles import InvalidProfiles, field_medians
-from profiling.run import Corrections, RunConfig, commonest_size, run
+from profiling.run import Correction, RunConfig, commonest_size, run
 from profiling.shards import Finished, Shards
 from profiling.tables import read_profiles
 
@@ -384,12 +384,12 @@ def test_a_damaged_shard_is_measured_anew(tmp_path: Path) -> None:
 def test_a_shard_comes_back_as_it_went(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     table = ObjectTable(("a", "b"), np.array([[1.5, np.nan], [np.inf, -0.0]]))
-    kept = Finished("ok", "", {"Cells": table}, {"Count_Cells": 2.0, "Odd": float("nan")}, ("blurred",))
+    kept = Finished("ok", "", {"Cells": table}, {"Count_Cells": 2.0, "Odd": float("nan")})
     shards.save("ab12", kept)
     back = Shards(tmp_path).load("ab12")
     assert back is not None
     np.testing.assert_array_equal(back.objects["Cells"].values, table.values)
-    assert (back.outcome, back.flags, back.objects["Cells"].names) == ("ok", ("blurred",), ("a", "b"))
+    assert (back.outcome, back.objects["Cells"].names) == ("ok", ("a", "b"))
     assert back.image["Count_Cells"] == 2.0
     assert shards.load("cd34") is None
 
@@ -420,24 +420,18 @@ def test_only_a_batch_of_pictures_is_in_memory(tmp_path: Path, monkeypatch: pyte
 # corrections, embedders, refusals
 
 
-def test_flags_and_corrections_reach_the_tables(tmp_path: Path) -> None:
-    corrections = Corrections(
-        hash="double",
-        correct=lambda field, pixels: pixels * np.float32(0.5) if field.meta["Site"] == "1" else pixels,
-        flags=lambda pixels: ("dim",) if pixels[0].mean() < 0.5 and pixels.std() > 0 else (),
-        excluded=lambda flags: "dim" in flags,
-    )
-    fields = folder(tmp_path / "in")
-    run(fields, Quarters(), tmp_path / "plain.parquet", ALL)
-    summary = run(fields, Quarters(), tmp_path / "p.parquet", ALL, corrections)
-    assert summary.excluded == 8
-    assert "8 of them flagged" in summary.sentence()
+def test_a_correction_is_applied_and_starts_anew(tmp_path: Path) -> None:
+    def halve(field: Field, pixels: np.ndarray) -> np.ndarray:
+        return pixels * np.float32(0.5) if field.meta["Site"] == "1" else pixels
+
+    fields, engine = folder(tmp_path / "in"), Quarters()
+    run(fields, engine, tmp_path / "plain.parquet", ALL)
+    run(fields, engine, tmp_path / "p.parquet", ALL, Correction("halve", halve))
     plain, corrected = (read_profiles(tmp_path / f"{name}.field.parquet") for name in ("plain", "p"))
-    assert set(corrected.column("Flags")) == {"dim"}
     k = plain.names.index("Cells_Mean_2")
     np.testing.assert_allclose(corrected.values[::2, k], plain.values[::2, k] / 2, rtol=1e-6)
     np.testing.assert_array_equal(corrected.values[1::2, k], plain.values[1::2, k])
-    assert read_profiles(tmp_path / "p.parquet").column("Rows_Used").tolist() == [0] * 4
+    assert run(fields, engine, tmp_path / "p.parquet", ALL, Correction("other", halve)).kept == 0
 
 
 def test_embedders_run_as_engines_do(tmp_path: Path) -> None:

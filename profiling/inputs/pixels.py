@@ -6,6 +6,8 @@ the values: 12-bit counts in 16-bit files look dark, not different.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -185,3 +187,10 @@ def fingerprint(plane: Plane) -> tuple[str, str, int, int]:
     stats = [one.stat() for one in files]
     changed = max((one.st_mtime_ns for one in stats), default=0)
     return str(path), str(plane.which), sum(one.st_size for one in stats), changed
+
+
+def field_key(field: Field) -> str:
+    """sha256 of what a field is called and of its files' names, sizes and times of change."""
+    planes = {name: fingerprint(plane) for name, plane in field.planes.items()}
+    text = json.dumps([dict(field.meta), planes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
