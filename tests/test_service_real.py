@@ -93,7 +93,7 @@ def pairs():
 
 
 def test_annotation_rules_by_hand(monkeypatch):
-    monkeypatch.setattr(hub.big, "__defaults__", (2,))
+    monkeypatch.setattr(hub, "LEAST", 2)
     assert hub.labels(pairs(), "target")["J1"] == {"t1", "t2", "t3"}
     assert len(hub.matched(pairs(), "full InChIKey")) == 2
     assert len(hub.matched(pairs(), "standardised InChIKey")) == 4

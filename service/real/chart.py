@@ -31,12 +31,12 @@ def score_chart(scores: pd.DataFrame, unit: str = "score") -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def _panel(own: pd.DataFrame, methods: Sequence[str], title: str, left: float, unit: str) -> list[str]:
+def _panel(own: pd.DataFrame, methods: Sequence[str], title: str, left: float | int, unit: str) -> list[str]:
     top = float(np.nanmax(own[["value", "high", "chance"]].to_numpy(dtype=np.float64), initial=0.0)) or 1.0
     step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, np.inf) if top / s <= 5)
     bottom = TOP + ROW * len(methods)
 
-    def x(value: float) -> float:
+    def x(value: float | int) -> float:
         return left + PANEL * value / (top * 1.05)
 
     parts = [_text(left, TOP - 16, title, "start", 13)]
@@ -71,7 +71,7 @@ class Cloud:
     words: Sequence[str]
 
 
-def clouds(panels: Mapping[str, Cloud], side: float = 300.0) -> str:
+def clouds(panels: Mapping[str, Cloud], side: int = 300) -> str:
     """Scatters side by side, one legend; axes carry no numbers, as those of a map mean nothing by themselves."""
     names = sorted({w for panel in panels.values() for w in panel.words}, key=lambda w: (len(w), w))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
@@ -94,14 +94,14 @@ def clouds(panels: Mapping[str, Cloud], side: float = 300.0) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def _open(width: float, height: float) -> str:
+def _open(width: float | int, height: float | int) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}" font-family="system-ui, sans-serif" role="img">'
     )
 
 
-def _text(x: float, y: float, words: str, anchor: str = "start", size: int = 12) -> str:
+def _text(x: float | int, y: float | int, words: str, anchor: str = "start", size: int = 12) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{escape(words)}</text>'
 
 

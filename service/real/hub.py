@@ -56,10 +56,10 @@ def labels(pairs: pd.DataFrame, column: str) -> pd.Series:
     return known.groupby("Metadata_JCP2022")[column].agg(lambda words: frozenset("|".join(words).split("|")))
 
 
-def big(sets: pd.Series, least: int = LEAST) -> tuple[pd.Index, int]:
-    """Compounds, and the number of labels, left where a label must have `least` compounds."""
+def big(sets: pd.Series) -> tuple[pd.Index, int]:
+    """Compounds, and the number of labels, left where a label must have `LEAST` compounds."""
     counts = pd.Series([label for own in sets for label in own], dtype=object).value_counts()
-    kept = frozenset(counts[counts >= least].index)
+    kept = frozenset(counts[counts >= LEAST].index)
     return sets.index[[bool(own & kept) for own in sets]], len(kept)
 
 

@@ -24,8 +24,8 @@ figure { margin: 1rem 0 1.6rem; overflow-x: auto; } nav a { margin-right: 1.2rem
 """
 HOW_TO_READ = (
     "Each cell: the score; below it the 95 % bootstrap interval over compounds (or treatments), the chance level of a "
-    "random ranking, and p from shuffled labels. mAP = mean average precision. A transductive correction has seen the "
-    "rows that it is scored on."
+    "random ranking, and p from shuffled labels. mAP = mean average precision. Fitted on all rows, or transductive: "
+    "the correction has seen the rows that it is scored on."
 )
 
 

@@ -39,7 +39,10 @@ def corrected(profiles: Profiles, steps: Steps, controls: np.ndarray) -> tuple[P
         done = run_steps(profiles, steps, controls)
     except InvalidProfiles as error:
         return None, f"not possible: {error}"
-    return done.profiles, "transductive" if done.transductive else "fitted on controls or references" if steps else ""
+    if not len(done.log):
+        return done.profiles, ""
+    all_rows = (done.log["fitted_on"] == len(profiles)).any()
+    return done.profiles, "transductive" if done.transductive else "on all rows" if all_rows else "on DMSO"
 
 
 def row(method: str, metric: str, score: Found, fitted: str = "", features: int = 0) -> dict[str, Any]:
