@@ -66,7 +66,7 @@ def _declared(step: Step) -> list[Column]:
     if isinstance(step, settings.SizeShape):
         names = areashape.names(step)
     elif isinstance(step, settings.Colocalization):
-        names = colocalization.names(step)
+        names, whole = colocalization.names(step), colocalization.image_names(step)
     elif isinstance(step, settings.Granularity):
         names, whole = granularity.names(step), granularity.image_names(step)
     elif isinstance(step, settings.Intensity):
@@ -215,7 +215,8 @@ def _run(step: Step, record: _Record) -> None:
         table = neighbours.measure(record.objects[step.objects], record.objects[step.neighbours], step)
         record.add(step.objects, neighbours.names(step), table)
     elif isinstance(step, settings.ImageQuality):
-        record.image(image_quality.image_names(step), image_quality.measure_image(pictures, step))
+        orders = record.orders([image for group in step.groups for image in group.images])
+        record.image(image_quality.image_names(step), image_quality.measure_image(pictures, step, orders=orders))
     elif isinstance(step, settings.Distribution):
         for owner, _, _ in step.centres:
             record.add(owner, radial.names(step), radial.measure(record.regions(owner), pictures, step, stable=stable))
@@ -223,9 +224,11 @@ def _run(step: Step, record: _Record) -> None:
         for owner in step.objects:
             record.add(owner, areashape.names(step), areashape.measure(record.regions(owner), step, stable=stable))
     elif isinstance(step, settings.Colocalization):
-        orders = record.orders(step.images)
+        orders, costes = record.orders(step.images), colocalization.thresholds(pictures, step)
+        record.image(colocalization.image_names(step), colocalization.measure_image(pictures, step))
         for owner in step.objects:
-            table = colocalization.measure(record.regions(owner), pictures, step, orders=orders)
+            of = record.regions(owner)
+            table = colocalization.measure(of, pictures, step, orders=orders, costes=costes, stable=stable)
             record.add(owner, colocalization.names(step), table)
     elif isinstance(step, settings.Granularity):
         found = {owner: record.regions(owner) for owner in step.objects}
