@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 
 from profiling.profiles import COUNT_CELLS, META, OUTCOME, InvalidProfiles, Profiles
 
+MEASURED = ("ok", "one_cell")  # outcomes of a field that has features
+
 
 @dataclass(frozen=True)
 class ExcludeConfig:
@@ -65,7 +67,7 @@ def exclude(
     if config.measured:
         bad = np.isnan(profiles.values).all(axis=1)
         if OUTCOME in profiles.meta.columns:
-            bad |= profiles.column(OUTCOME) != "ok"
+            bad |= ~np.isin(profiles.column(OUTCOME), MEASURED)
         apply("not measured", bad)
     if config.cells is not None or config.relative_count is not None:
         count = _count(profiles)

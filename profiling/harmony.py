@@ -172,8 +172,8 @@ def harmonise_profiles(
 ) -> Profiles:
     """Profiles corrected over the metadata columns `by` together. Transductive.
 
-    The brightfield paper's "MAD + Harmony per field of view": rows are fields, MAD-robustised by plate, then this
-    with the plate (and time point) as batch, then aggregated.
+    The brightfield paper's "MAD + Harmony per field of view": rows are fields, MAD-robustised by plate and time point,
+    then this over experimental replicate and field of view, then aggregated (`configs/profiling/brightfield.toml`).
     """
     columns = [c if c.startswith(META) else META + c for c in by]
     if missing := [c for c in columns if c not in profiles.meta.columns]:

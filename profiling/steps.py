@@ -11,6 +11,7 @@
 
 Each step is fitted on the controls (default) or on all rows of what the step before it gave. A transductive step
 moves every row by what all rows are: the pipeline says so, and refuses to transform rows that it was not fitted on.
+The steps `exclude` and `aggregate` change the rows: every row left out is kept with its reason, and the log counts.
 """
 
 import tomllib
@@ -34,9 +35,13 @@ from profiling.correct import (
     fit_well_position,
     rank_normal,
 )
+from profiling.exclude import ExcludeConfig, exclude
+from profiling.external import external
 from profiling.harmony import HarmonyConfig, harmonise_profiles
+from profiling.mnn import MnnConfig, mnn_profiles
 from profiling.normalise import KINDS, Normalisation, fit, transform
-from profiling.profiles import InvalidProfiles, Profiles
+from profiling.profiles import InvalidProfiles, Profiles, aggregate
+from profiling.scanorama import ScanoramaConfig, scanorama_profiles
 from profiling.select import SelectConfig, select
 
 Options = dict[str, Any]
@@ -76,6 +81,14 @@ def _harmony(profiles: Profiles, by: Sequence[str], seed: int = 0, **options: An
     return harmonise_profiles(profiles, by, seed, HarmonyConfig(**options))
 
 
+def _mnn(profiles: Profiles, batch: str, order: Sequence[str] = (), **options: Any) -> Profiles:
+    return mnn_profiles(profiles, batch, order, MnnConfig(**options))
+
+
+def _scanorama(profiles: Profiles, batch: str, **options: Any) -> Profiles:
+    return scanorama_profiles(profiles, batch, ScanoramaConfig(**options))
+
+
 # name -> fit(profiles, rows, **options) -> Transform
 FITTED: dict[str, Callable[..., Transform]] = {
     **{kind: _normalise(kind) for kind in KINDS},
@@ -92,17 +105,53 @@ TRANSDUCTIVE: dict[str, Callable[..., Profiles]] = {
     "harmony": _harmony,
     "combat": combat_profiles,
     "rank_normal_all": rank_normal,
+    "mnn": _mnn,
+    "scanorama": _scanorama,
+    "external": external,
 }
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What a step that changes the rows gives: the profiles, which of them are controls, and the rows left out."""
+
+    profiles: Profiles
+    controls: Bool[np.ndarray, " m"]
+    excluded: pd.DataFrame
+
+
+def _exclude(profiles: Profiles, controls: Bool[np.ndarray, " n"], **options: Any) -> Rows:
+    numbered = Profiles(profiles.meta.assign(**{_PLACE: np.arange(len(profiles))}), profiles.values, profiles.names)
+    made = exclude(numbered, ExcludeConfig.from_mapping(options), controls)
+    kept = made.kept.meta[_PLACE].to_numpy()
+    return Rows(profiles.rows(kept), controls[kept], made.removed.drop(columns=_PLACE))
+
+
+def _aggregate(profiles: Profiles, controls: Bool[np.ndarray, " n"], by: Sequence[str], how: str = "mean") -> Rows:
+    """A group is a control where all of its rows are; a group of both is an error."""
+    marked = Profiles(profiles.meta.assign(**{_PLACE: controls}), profiles.values, profiles.names)
+    made = aggregate(marked, by, how)
+    if _PLACE not in made.meta.columns:
+        raise InvalidProfiles(f"by {list(by)} mixes controls with other rows: add the column that tells them apart")
+    plain = Profiles(made.meta.drop(columns=_PLACE), made.values, made.names)
+    return Rows(plain, made.meta[_PLACE].to_numpy(dtype=bool), pd.DataFrame())
+
+
+_PLACE = "Metadata__Row"
+# name -> run(profiles, controls, **options) -> Rows
+ROWS: dict[str, Callable[..., Rows]] = {"exclude": _exclude, "aggregate": _aggregate}
+
+
+@dataclass(frozen=True)
 class Fitted:
-    """What a pipeline did: `profiles` out, `log` (step, rows and features after it, fitted on how many rows,
-    transductive)."""
+    """What a pipeline did: `profiles` out; `controls` among them; `log` (step, rows and features before and after it,
+    fitted on how many rows, transductive); `excluded`: metadata of the rows left out, with step and rule."""
 
     profiles: Profiles
     transforms: tuple[Transform, ...]
     log: pd.DataFrame
+    controls: Bool[np.ndarray, " n"]
+    excluded: pd.DataFrame
 
     @property
     def transductive(self) -> bool:
@@ -110,7 +159,10 @@ class Fitted:
         return bool(self.log["transductive"].any())
 
     def transform(self, profiles: Profiles) -> Profiles:
-        """The frozen steps on other rows. Raises `InvalidProfiles` when a step is transductive."""
+        """The frozen steps on other rows, as they come: rows are neither excluded nor aggregated.
+
+        Raises `InvalidProfiles` when a step is transductive.
+        """
         if self.transductive:
             names = self.log.loc[self.log["transductive"], "step"].tolist()
             raise InvalidProfiles(
@@ -136,14 +188,15 @@ def run_steps(profiles: Profiles, steps: Sequence[Mapping[str, Any]], controls: 
     Raises `InvalidProfiles` for an unknown step (the known are listed) or option.
     """
     transforms: list[Transform] = []
-    log = []
-    every = np.ones(len(profiles), dtype=bool)
+    log, excluded = [], []
     for number, step in enumerate(steps, start=1):
         options = dict(step)
         name, where = options.pop("name", None), options.pop("fit_on", "controls")
         if where not in ("controls", "all"):
             raise InvalidProfiles(f"step {number}: fit_on must be 'controls' or 'all', got {where!r}")
-        rows = controls if where == "controls" else every
+        rows = controls if where == "controls" else np.ones(len(profiles), dtype=bool)
+        before = len(profiles), len(profiles.names)
+        used = int(rows.sum()) if name in FITTED else len(profiles)
         try:
             if name in FITTED:
                 made = FITTED[name](profiles, rows, **options)
@@ -151,11 +204,17 @@ def run_steps(profiles: Profiles, steps: Sequence[Mapping[str, Any]], controls: 
                 profiles = made.transform(profiles)
             elif name in TRANSDUCTIVE:
                 profiles = TRANSDUCTIVE[name](profiles, **options)
+            elif name in ROWS:
+                left = ROWS[name](profiles, controls, **options)
+                profiles, controls = left.profiles, left.controls
+                excluded.append(left.excluded.assign(Metadata_Excluded_In=f"step {number}"))
             else:
-                raise InvalidProfiles(f"name must be one of {sorted(FITTED) + sorted(TRANSDUCTIVE)}, got {name!r}")
+                known = sorted(FITTED) + sorted(TRANSDUCTIVE) + sorted(ROWS)
+                raise InvalidProfiles(f"name must be one of {known}, got {name!r}")
         except (TypeError, InvalidProfiles) as error:
             raise InvalidProfiles(f"step {number} ({name}): {error}") from error
-        used = len(profiles) if name in TRANSDUCTIVE else int(rows.sum())
-        log.append((name, len(profiles), len(profiles.names), used, name in TRANSDUCTIVE))
-    table = pd.DataFrame(log, columns=["step", "rows", "features", "fitted_on", "transductive"])
-    return Fitted(profiles, tuple(transforms), table)
+        log.append((name, *before, len(profiles), len(profiles.names), used, name in TRANSDUCTIVE))
+    columns = ["step", "rows_in", "features_in", "rows", "features", "fitted_on", "transductive"]
+    some = [part for part in excluded if len(part)]
+    gone = pd.concat(some, ignore_index=True) if some else pd.DataFrame()
+    return Fitted(profiles, tuple(transforms), pd.DataFrame(log, columns=columns), controls, gone)

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from profiling.combat import combat, combat_profiles
-from profiling.mixing import graph_connectivity, kbet_acceptance, lisi, neighbours, scorecard, silhouette_batch
+from profiling.mixing import (
+    ScorecardConfig,
+    graph_connectivity,
+    kbet_acceptance,
+    lisi,
+    neighbours,
+    scorecard,
+    silhouette_batch,
+)
 from profiling.normalise import fit, transform
 from profiling.profiles import InvalidProfiles, Profiles
 from profiling.steps import FITTED, TRANSDUCTIVE, read_steps, run_steps
@@ -53,10 +61,16 @@ def test_a_pipeline_is_fitted_on_controls_and_frozen(tmp_path):
     np.testing.assert_array_equal(run_steps(p, steps[:1], control).profiles.values, first.values)
 
 
-OPTIONS = {"harmony": {"by": ["Plate"], "clusters": 4, "rounds": 2}, "combat": {"batch": "Plate"}}
+OPTIONS = {
+    "harmony": {"by": ["Plate"], "clusters": 4, "rounds": 2},
+    "combat": {"batch": "Plate"},
+    "mnn": {"batch": "Plate", "components": 5},
+    "scanorama": {"batch": "Plate"},
+}
 
 
-@pytest.mark.parametrize("name", sorted(FITTED) + sorted(TRANSDUCTIVE))
+# a result made elsewhere needs a file: tests/test_profiling_mnn.py
+@pytest.mark.parametrize("name", sorted(FITTED) + sorted(set(TRANSDUCTIVE) - {"external"}))
 def test_every_step_runs_and_says_whether_it_is_transductive(name):
     p, control = screen(1)
     made = run_steps(p, [{"name": name, "fit_on": "all", **OPTIONS.get(name, {})}], control)
@@ -67,6 +81,33 @@ def test_every_step_runs_and_says_whether_it_is_transductive(name):
             made.transform(p)
     else:
         np.testing.assert_allclose(made.transform(p).values, made.profiles.values, atol=1e-12)
+
+
+def test_rows_are_excluded_and_aggregated_with_counts_and_reasons():
+    p, control = screen(6)
+    p.values[3] = np.nan
+    p.meta.loc[5, "Metadata_Count_Cells"] = 0
+    steps = [
+        {"name": "exclude", "cells": 1},
+        {"name": "mad_robustise", "by": ["Plate"]},
+        {"name": "aggregate", "by": ["Plate", "Kind"]},
+    ]
+    made = run_steps(p, steps, control)
+    assert made.log["rows_in"].tolist() == [240, 238, 238]
+    assert made.log["rows"].tolist() == [238, 238, 12]
+    assert made.excluded["Metadata_Excluded_By"].tolist() == ["not measured", "too few cells"]
+    assert set(made.excluded["Metadata_Excluded_In"]) == {"step 1"}
+    assert made.controls.tolist() == [kind == 0 for kind in made.profiles.meta["Metadata_Kind"]]
+    assert made.profiles.meta["Metadata_Rows_In"].sum() == 238
+    assert not [c for c in made.profiles.meta.columns if "__" in c]
+    group = (p.meta["Metadata_Plate"] == "p1") & (p.meta["Metadata_Kind"] == 2)
+    keep = np.isfinite(p.values).all(axis=1) & (p.meta["Metadata_Count_Cells"] > 0)
+    whole = transform(p.rows(keep.to_numpy()), fit(p.rows(keep.to_numpy()), control[keep], by=["Plate"]))
+    want = whole.values[group[keep].to_numpy()].mean(axis=0)
+    at = (made.profiles.meta["Metadata_Plate"] == "p1") & (made.profiles.meta["Metadata_Kind"] == 2)
+    np.testing.assert_allclose(made.profiles.values[at.to_numpy()][0], want)
+    with pytest.raises(InvalidProfiles, match="mixes controls"):
+        run_steps(p, [{"name": "aggregate", "by": ["Plate"]}], control)
 
 
 def test_pipeline_refusals(tmp_path):
@@ -133,8 +174,9 @@ def test_scorecard_separates_mixed_from_unmixed():
     label, batch = np.arange(300) % 3, rng.integers(0, 2, 300)
     mixed = 6.0 * np.eye(3)[label] + rng.normal(size=(300, 3))
     apart = mixed + 5.0 * batch[:, None] * np.array([1.0, 1.0, 1.0])
-    good = scorecard(mixed, batch, label, np.random.default_rng(0)).set_index("metric")
-    bad = scorecard(apart, batch, label, np.random.default_rng(0)).set_index("metric")
+    few = ScorecardConfig(permutations=9, resamples=2)
+    good = scorecard(mixed, batch, label, np.random.default_rng(0), few).set_index("metric")
+    bad = scorecard(apart, batch, label, np.random.default_rng(0), few).set_index("metric")
     for metric in ("kbet", "lisi_batch", "silhouette_batch"):
         assert good.loc[metric, "value"] > bad.loc[metric, "value"] + 0.1
         assert abs(good.loc[metric, "value"] - good.loc[metric, "chance"]) < 0.1
@@ -168,6 +210,7 @@ def test_shipped_pipelines_name_known_steps(repository):
     p, control = screen(5)
     p = Profiles(p.meta.assign(Metadata_Time="4h", Metadata_Batch=p.meta["Metadata_Plate"]), p.values, p.names)
     p.meta.loc[np.arange(len(p)) % 2 == 0, "Metadata_Time"] = "8h"
+    p.meta["Metadata_Replicate"], p.meta["Metadata_Site"] = np.arange(len(p)) // 80, np.arange(len(p)) % 4
     for file in pipelines:
         steps = [{k: min(v, 4) if k in ("clusters", "rounds") else v for k, v in s.items()} for s in read_steps(file)]
         assert len(run_steps(p, steps, control).log) == len(steps)
