@@ -25,10 +25,12 @@ from jaxtyping import Bool, Float, Int, Num
 from scipy.stats import binom
 
 from profiling.profiles import InvalidProfiles
+from profiling.single import Kept, correlations_of_few, kept
 
 CLIP = {"paper": np.inf, "reference": 25.0}
 CONVENTIONS = tuple(CLIP)
 CHUNK = 8192  # profiles scored at once: bounds the memory of the products
+FEW = 4  # profiles up to which reading only the kept features is faster than the products
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class SubProfiles:
         square = (centred**2).sum(axis=0, keepdims=True)
         spread = _spread(square, np.zeros_like(n), n, np.abs(v).max(axis=0, keepdims=True, initial=0.0))
         return Factors(v, m, n, centred, spread)
+
+    @cached_property
+    def kept(self) -> Kept:
+        """The features each label keeps, for scoring a few profiles."""
+        return kept(self.mask, self.factors.centred, self.factors.spread)
 
     def summary(self) -> pd.DataFrame:
         """One row a label: references, features kept, and how many pure noise would keep on average."""
@@ -207,7 +214,9 @@ def biosimilarity(
         holes = np.isnan(part).any(axis=1)
         rows = out[start : start + CHUNK]
         if not holes.all():
-            rows[~holes] = _pearson(part[~holes], factors)
+            whole = part[~holes]
+            few = len(whole) <= FEW
+            rows[~holes] = correlations_of_few(whole, subprofiles.kept) if few else _pearson(whole, factors)
         if holes.any():
             rows[holes] = _pearson_pairwise(part[holes], factors.v, factors.m)
     if subprofiles.convention == "reference":

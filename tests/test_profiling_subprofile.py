@@ -123,6 +123,24 @@ def test_a_label_with_too_few_references_gives_no_call():
     assert sub.summary()["called"].tolist() == [False, True]
 
 
+@pytest.mark.parametrize("convention", ["paper", "reference"])
+def test_few_profiles_read_the_kept_features_only_and_equal_corrcoef(convention):
+    rng = np.random.default_rng(12)
+    _values, sub = made(rng, convention=convention)
+    sub = replace(sub, values=np.vstack([40 * sub.values[:-1], np.ones((1, 40))]))  # beyond the clip; the last is flat
+    sub = replace(sub, mask=np.vstack([sub.mask[:1] & False, sub.mask[1:]]))  # the first keeps nothing
+    queries = np.vstack([30 * rng.normal(size=(2, 40)) + 100.0 * (convention == "paper"), np.full(40, 1e6 + 0.1)])
+    got, crowd = biosimilarity(queries, sub), biosimilarity(np.repeat(queries, 5, axis=0), sub)[::5]
+    np.testing.assert_allclose(got, crowd, rtol=0, atol=1e-11 if convention == "paper" else 1e-9)
+    assert np.isnan(got[:, [0, -1]]).all()
+    assert np.isnan(got[2]).all()
+    clip = np.inf if convention == "paper" else 25
+    for j in range(1, len(sub.labels) - 1):
+        u, v = np.clip(queries[0, sub.mask[j]], -clip, clip), np.clip(sub.values[j, sub.mask[j]], -clip, clip)
+        r = np.corrcoef(u, v)[0, 1]
+        assert got[0, j] == pytest.approx(r if convention == "paper" else 100 * max(0.0, r), abs=1e-9)
+
+
 def test_one_profile_gives_the_same_numbers_as_in_a_crowd():
     rng = np.random.default_rng(6)
     values, sub = made(rng)
