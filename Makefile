@@ -12,6 +12,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SYSTEM_LIBS := libexpat.so.1:libexpat1 libX11.so.6:libx11-6 libXext.so.6:libxext6 libXrender.so.1:libxrender1
 VENV := .venv
 CELLPROFILER := .venv-cellprofiler
+CP_MEASURE := .venv-cp_measure
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input $(PIP_ARGS)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
@@ -38,7 +39,11 @@ $(CELLPROFILER)/dopaint-requirements.txt: configs/profiling/requirements-cellpro
 	@DOPAINT_CELLPROFILER_VENV=$(CURDIR)/$(CELLPROFILER) $(BIN)/python -m profiling.engines.setup
 	@touch $@
 
-install: $(VENV)/.installed $(CELLPROFILER)/dopaint-requirements.txt  ## make .venv and .venv-cellprofiler with everything in them; does nothing when they are up to date
+$(CP_MEASURE)/dopaint-requirements.txt: configs/profiling/requirements-cp_measure.txt | $(VENV)/.installed
+	@DOPAINT_CP_MEASURE=$(CURDIR)/$(CP_MEASURE) $(BIN)/dopaint setup cpmeasure
+	@touch $@
+
+install: $(VENV)/.installed $(CELLPROFILER)/dopaint-requirements.txt $(CP_MEASURE)/dopaint-requirements.txt  ## make .venv and .venv-cellprofiler with everything in them; does nothing when they are up to date
 
 test: install  ## install, then the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"
@@ -75,4 +80,4 @@ train: install  ## train a model like the shipped one into runs/shipped (2 hours
 	$(BIN)/dopaint benchmark gate --model runs/shipped/model
 
 clean:  ## remove both environments and the caches; models and results stay
-	rm -rf $(VENV) $(CELLPROFILER) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(CELLPROFILER) $(CP_MEASURE) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

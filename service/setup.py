@@ -11,9 +11,9 @@ import typer
 
 
 def register(app: typer.Typer, doors: Callable[[], AbstractContextManager[None]]) -> None:
-    """Adds `cp_measure` to the commands; `doors` turns refusals into exit codes."""
+    """Adds `cpmeasure` to the commands; `doors` turns refusals into exit codes."""
 
-    @app.command("cp_measure")
+    @app.command("cpmeasure")
     def cp_measure(
         target: Annotated[Path | None, typer.Option(help="folder of the packages; default: .venv-cp_measure")] = None,
     ) -> None:

@@ -25,7 +25,7 @@ PARITY = {
     "Intensity": (1e-6, 0.02),  # MassDisplacement: a difference of two nearly equal centres
     "Texture": (1e-6, 0.0),
     "Correlation": (1e-6, 0.01),  # pixels that stand on a threshold
-    "RadialDistribution": (1e-6, 0.25),  # another centre where the farthest pixels tie
+    "RadialDistribution": (1e-6, 0.35),  # another centre where the farthest pixels tie: in small objects often
     "Location": (1e-6, 0.05),  # the first of several brightest pixels
 }
 
@@ -38,7 +38,7 @@ def missing() -> bool:
     return False
 
 
-needs_cp_measure = pytest.mark.skipif(missing(), reason="needs `dopaint setup cp_measure`")
+needs_cp_measure = pytest.mark.skipif(missing(), reason="needs `dopaint setup cpmeasure`")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_names() -> None:
 
 
 def test_not_installed_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CpMeasureMissing, match="dopaint setup cp_measure"):
+    with pytest.raises(CpMeasureMissing, match="dopaint setup cpmeasure"):
         CpMeasureEngine("sim128", folder=tmp_path)
     (tmp_path / "somebody's").mkdir()
     with pytest.raises(CpMeasureMissing, match="none of ours"):

@@ -214,7 +214,7 @@ class CpMeasureEngine:
             except (WorkerDied, WorkerHung) as error:
                 self._stop(place)
                 raise packages.CpMeasureMissing(
-                    f"cp_measure does not start: {error}; run `dopaint setup cp_measure`"
+                    f"cp_measure does not start: {error}; run `dopaint setup cpmeasure`"
                 ) from error
         return worker
 

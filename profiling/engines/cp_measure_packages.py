@@ -1,4 +1,4 @@
-"""cp_measure's own folder of packages: where it is, how it is made (`dopaint setup cp_measure`), how it is imported.
+"""cp_measure's own folder of packages: where it is, how it is made (`dopaint setup cpmeasure`), how it is imported.
 
 cp_measure runs on our numpy, scipy and scikit-image, but centrosome, which it needs, declares an older Pillow than
 ours, so the two cannot be installed side by side by their declarations. Nothing of centrosome that cp_measure calls
@@ -47,7 +47,7 @@ def installed(folder: Path | None = None) -> Path:
     mark = folder / _MARK
     if not mark.is_file() or mark.read_text(encoding="utf-8") != pins():
         raise CpMeasureMissing(
-            f"cp_measure is not installed in {folder}: run `dopaint setup cp_measure`, or set {VARIABLE} to its folder"
+            f"cp_measure is not installed in {folder}: run `dopaint setup cpmeasure`, or set {VARIABLE} to its folder"
         )
     return folder
 
