@@ -49,7 +49,7 @@ def measure(regions: Regions, degree: int = DEGREE) -> Float[np.ndarray, "n z"]:
         return np.asarray(np.sqrt(sums[..., 0] ** 2 + sums[..., 1] ** 2) / (np.pi * radii * radii)[:, None])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
 def moments(start, y, x, centres, radii, weights, pairs, table):
     """Sum of weight * V_nm over the pixels of each object; float64 [n, z, 2]: real and imaginary part.
