@@ -37,16 +37,17 @@ Columns = Mapping[str, tuple[str, ...]]
 
 
 def paths(out: Path, levels: Sequence[str]) -> dict[str, Path]:
-    """Where each level goes: the coarsest to `out`, finer ones beside it as `<name>.field.parquet` and so on.
-
-    Raises:
-        InvalidProfiles: no level, or one of an unknown name.
-    """
-    if not levels or set(levels) - set(LEVELS):
-        raise InvalidProfiles(f"level: got {', '.join(levels) or 'none'}, expected some of {', '.join(LEVELS)}")
+    """Where each level goes: the coarsest to `out`, finer ones beside it as `<name>.field.parquet` and so on."""
+    check_levels(levels)
     chosen = [level for level in LEVELS if level in levels]
     finer = {level: out.with_name(f"{out.stem}.{level}{out.suffix}") for level in chosen[:-1]}
     return {**finer, chosen[-1]: out}
+
+
+def check_levels(levels: Sequence[str]) -> None:
+    """Raises InvalidProfiles for no level, or one of an unknown name."""
+    if not levels or set(levels) - set(LEVELS):
+        raise InvalidProfiles(f"level: got {', '.join(levels) or 'none'}, expected some of {', '.join(LEVELS)}")
 
 
 def check_wells(levels: Iterable[str], meta: Sequence[str]) -> None:
@@ -132,6 +133,7 @@ class Tables:
         check_wells(places, meta)
         self._fields: list[tuple[dict[str, str], Float[np.ndarray, " k"], bool]] = []
         self._cells: list[tuple[dict[str, str], np.ndarray, Float[np.ndarray, "n k"]]] = []
+        self._last_well: list[str | None] = []
         self.wells = 0
 
     def __enter__(self) -> Tables:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -94,7 +95,7 @@ def correction(
 
 def read_functions(folder: Path, fields: FieldSet) -> dict[Plate, Look]:
     """Illumination functions that were made before: `<plate>.npz` of ours, or `<plate>_Illum<channel>.npy` as the Cell
-    Painting Gallery has them (division), in `folder` or in `folder/<plate>`.
+    Painting Gallery has them (division), in `folder`, in `folder/<plate>` or where the gallery has them below it.
 
     Raises:
         InvalidIllumination: a plate without its functions.
@@ -106,9 +107,10 @@ def read_functions(folder: Path, fields: FieldSet) -> dict[Plate, Look]:
         if ours.is_file():
             found[plate] = Look(light.Illumination.load(ours))
             continue
-        places = [
-            [root / f"{name}_Illum{channel}.npy" for channel in fields.channels] for root in (folder, folder / name)
-        ]
+        batch = plate[1] if len(plate) == 3 else ""
+        gallery = [folder / plate[0], folder] if batch else []
+        roots = [folder, folder / name, *(source / "images" / batch / "illum" / name for source in gallery)]
+        places = [[root / f"{name}_Illum{channel}.npy" for channel in fields.channels] for root in roots]
         files = next((paths for paths in places if all(path.is_file() for path in paths)), None)
         if files is None:
             raise light.InvalidIllumination(
@@ -151,7 +153,7 @@ def judge(looks: Mapping[Plate, Look], channels: Sequence[str], limits: quality.
     baselines: dict[Plate, quality.Baseline | None] = {}
     for plate, one in looks.items():
         values = np.array(list(one.metrics.values())).reshape(-1, len(channels), len(quality.METRICS))
-        baselines[plate] = quality.baseline(values, limits) if limits.relative else None
+        baselines[plate] = quality.baseline(values, limits) if limits.relative and len(values) else None
     return Judge(looks, tuple(channels), limits, baselines)
 
 
@@ -185,7 +187,7 @@ def _look(
                         metrics[key] = quality.quality(pixels)
                 done += 1
                 tell(done)
-    if asked.light is None:
+    if asked.light is None or not mean.n:  # without a good picture there is nothing to correct either
         return Look(None, metrics)
     try:
         return Look(light.fit(mean, asked.light), metrics)
@@ -221,11 +223,13 @@ def _dump(one: Look) -> bytes:
 
 
 def _load(path: Path) -> Look | None:
-    if not path.is_file():
+    """What `_dump` wrote, or None: not there, or damaged on disk."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            metrics = dict(zip((str(key) for key in archive["keys"]), archive["metrics"], strict=True))
+            if "planes" not in archive:
+                return Look(None, metrics)
+            names = tuple(str(name) for name in archive["channels"])
+            return Look(light.Illumination(archive["planes"], names, str(archive["how"]), int(archive["n"])), metrics)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        metrics = dict(zip((str(key) for key in archive["keys"]), archive["metrics"], strict=True))
-        if "planes" not in archive:
-            return Look(None, metrics)
-        names = tuple(str(name) for name in archive["channels"])
-        return Look(light.Illumination(archive["planes"], names, str(archive["how"]), int(archive["n"])), metrics)

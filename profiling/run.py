@@ -59,13 +59,22 @@ class Correction:
 @dataclass(frozen=True)
 class RunConfig:
     """`bits`: one of RANGES. `levels`: tables to write. `batch`: pictures in memory at once (twice as many while the
-    next batch is read). `name`: the engine's name, for the record."""
+    next batch is read). `name`: the engine's name, for the record.
+
+    Raises:
+        InvalidInput: an unknown range. InvalidProfiles: an unknown level.
+    """
 
     bits: str
     levels: tuple[str, ...] = ("field", "well")
     limits: Limits = field(default_factory=Limits)
     batch: int = 8
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.bits not in RANGES:
+            raise InvalidInput(f"bits: got {self.bits!r}, expected one of {', '.join(RANGES)}")
+        levels.check_levels(self.levels)
 
 
 @dataclass(frozen=True)
@@ -117,11 +126,9 @@ def run(
     mean; it changes no measurement, so another judgement measures nothing anew.
 
     Raises:
-        InvalidInput: an unknown range or not one readable field to tell the size from. InvalidProfiles: an unknown
-        level, or wells without a name. What the engine raises when it cannot start.
+        InvalidInput: a kept result that was damaged on disk. InvalidProfiles: wells without a name. What the engine
+        raises when it cannot start.
     """
-    if config.bits not in RANGES:
-        raise InvalidInput(f"bits: got {config.bits!r}, expected one of {', '.join(RANGES)}")
     places = levels.paths(out, config.levels)
     meta = list(fields.fields[0].meta)
     levels.check_wells(places, meta)
@@ -134,7 +141,7 @@ def run(
     done = kept = len(keys) - len(todo)
     tell(done, len(keys), "profiling")
     for batch, pixels in _batches(fields, todo, config, limits, correction):
-        for i, finished in _measured(engine, fields, batch, pixels):
+        for i, finished in _measured(engine, fields, batch, pixels, _from(done, len(keys), tell)):
             shards.save(keys[i], finished)
         done += len(batch)
         tell(done, len(keys), "profiling")
@@ -210,14 +217,18 @@ def _batches(
                 future.cancel()
 
 
+def _from(done: int, total: int, tell: Progress) -> Callable[[int], None]:
+    return lambda more: tell(done + more, total, "profiling")
+
+
 def _measured(
-    engine: Measures, fields: FieldSet, batch: Sequence[int], read: Sequence[Read]
+    engine: Measures, fields: FieldSet, batch: Sequence[int], read: Sequence[Read], tell: Callable[[int], None]
 ) -> Iterator[tuple[int, Finished]]:
     good = [k for k, pixels in enumerate(read) if isinstance(pixels, np.ndarray)]
     answers: dict[int, FieldMeasurement] = {}
     if good:
         pictures = np.stack([np.asarray(read[k], np.float32) for k in good])
-        answers = dict(zip(good, engine.measure(pictures, fields.channels), strict=True))
+        answers = dict(zip(good, engine.measure(pictures, fields.channels, tell), strict=True))
     for k, i in enumerate(batch):
         pixels = read[k]
         if isinstance(pixels, BadPicture):

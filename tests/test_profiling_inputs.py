@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from painted_screen import (
+    BATCH,
     CHANNELS,
     FOLDER_PATTERN,
     OME_PATTERN,
@@ -96,6 +98,29 @@ def test_jump_of_an_unknown_source_and_chosen_plates(tmp_path: Path) -> None:
     (project / "source_4").rename(project / "source_99")
     with pytest.raises(InvalidInput, match="source_99 is not known"):
         open_input(project)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "s3://cellpainting-gallery/cpg0016-jump/source_4/images/{batch}/images/{plate}__2021-05-02T16_02_51-Measurement1/Images/",
+        "/home/ubuntu/bucket/projects/2021_04_26_Production/{batch}/images/{plate}__2021-05-02T16_02_51-Measurement1/Images",
+        "/gone",
+    ],
+)
+def test_load_data_of_a_moved_gallery(folder: str, tmp_path: Path) -> None:
+    """Tables name the bucket, an old project folder, or what is there no more; a mirror may hold the source alone."""
+    source = write_jump(tmp_path, "phenix", True) / "source_4"
+    for path in source.rglob("load_data.csv.gz"):
+        table = pd.read_csv(path)
+        for column in [c for c in table.columns if c.startswith("PathName_Orig")]:
+            table[column] = folder.format(batch=BATCH, plate=path.parent.name)
+        table.to_csv(path, index=False)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    fields = open_input(source.rename(alone / "source_4"))
+    assert len(fields.fields) == len(screen())
+    np.testing.assert_array_equal(read_field(fields.fields[5], CHANNELS, "16"), from_counts(screen()[5].counts))
 
 
 def test_patterns() -> None:
@@ -323,6 +348,9 @@ def test_real_jump_and_nf1_fields(real_data: Path) -> None:
     # nuclei are compact and bright on black: the DNA channel has the largest ratio of its top to its median
     ratios = [np.percentile(plane, 99.5) / np.median(plane) for plane in pixels]
     assert fields.channels[int(np.argmax(ratios))] == "DNA"
+
+    microscopes = pd.read_csv(real_data / "jump_metadata/microscope_config.csv")
+    assert set(microscopes["Metadata_Source"]) == set(JUMP_CHANNELS)
 
     nf1 = open_input(
         real_data / "nf1_fields/images",

@@ -1,11 +1,6 @@
 """Runs: every format gives the same bytes, bad pictures get names, a killed run goes on where it was."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,57 +23,18 @@ from painted_screen import (
     write_ome_tiffs,
     write_ome_zarr,
 )
+from quarters import ALL, Quarters, folder
 
 from profiling import levels
 from profiling.embedders import EMBEDDERS
 from profiling.engines.measurement import FieldMeasurement, ObjectTable
-from profiling.inputs import Field, FieldSet, InvalidInput, open_input
+from profiling.inputs import InvalidInput, open_input
 from profiling.inputs.formats import Wanted
 from profiling.outcomes import MEASURED, NOT_MEASURED, OUTCOMES, BadPicture, Limits
 from profiling.profiles import InvalidProfiles, field_medians
-from profiling.run import Correction, RunConfig, commonest_size, run
-from profiling.shards import Finished, Shards
+from profiling.run import commonest_size, run
+from profiling.shards import Finished
 from profiling.tables import read_profiles
-
-ALL = RunConfig("16", ("cell", "field", "well"), batch=3, name="quarters")
-
-
-class Quarters:
-    """An engine whose cells are the quarters of a picture that are not black in DNA, in an order of their own: what it
-    says is told from the pixels by hand. Nuclei stand in reverse order; the cytoplasm of the first cell is lacking."""
-
-    hash = "quarters"
-
-    def __init__(self) -> None:
-        self.pictures = 0
-
-    def measure(
-        self, pictures: np.ndarray, channels: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> list[FieldMeasurement]:
-        self.pictures += len(pictures)
-        return [self._one(picture) for picture in pictures]
-
-    @staticmethod
-    def _one(picture: np.ndarray) -> FieldMeasurement:
-        h, w = picture.shape[1] // 2, picture.shape[2] // 2
-        quarters = [picture[:, y : y + h, x : x + w].astype(float) for y in (0, h) for x in (0, w)]
-        found = [quarter for quarter in quarters if quarter[0].any()]
-        n = len(found)
-        means = np.array([quarter.mean(axis=(1, 2)) for quarter in found]).reshape(n, len(picture))
-        number = np.arange(n, dtype=float)[:, None]
-        cells = np.hstack([means, n - number])  # Parent_Nuclei: cell 1 belongs to the last nucleus
-        names = tuple(f"Mean_{c}" for c in range(len(picture)))
-        objects = {
-            "Nuclei": ObjectTable(("Mean_0",), means[::-1, :1].copy()),
-            "Cells": ObjectTable((*names, "Parent_Nuclei"), cells),
-            "Cytoplasm": ObjectTable(("Parent_Cells", "Mean_4"), np.hstack([number + 1, means[:, 4:5]])[1:]),
-        }
-        return FieldMeasurement("ok" if n else "no_cells", "" if n else "no Cells found", objects)
-
-
-def folder(root: Path) -> FieldSet:
-    return open_input(write_folder(root), Wanted(FOLDER_PATTERN))
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what the tables say
@@ -291,147 +247,7 @@ def test_outcomes_are_a_closed_list() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# stopping and going on
-
-
-def test_finished_fields_are_not_measured_again_and_changed_ones_are(tmp_path: Path) -> None:
-    fields, out = folder(tmp_path / "in"), tmp_path / "p.parquet"
-    run(fields, Quarters(), out, ALL)
-    first = dict(tables_of(tmp_path))
-    again = Quarters()
-    assert run(fields, again, out, ALL).kept == 8
-    assert again.pictures == 0
-    assert dict(tables_of(tmp_path)) == first
-    tifffile.imwrite(fields.fields[2].planes["ER"].path, screen()[0].counts[0])
-    assert run(folder_again(tmp_path), again, out, ALL).kept == 7
-    assert again.pictures == 1
-    run(fields, again, out, replace(ALL, limits=Limits(saturated_percent=9.0)))  # another rule: all of them anew
-    assert again.pictures == 9
-
-
-def folder_again(tmp_path: Path) -> FieldSet:
-    return open_input(tmp_path / "in", Wanted(FOLDER_PATTERN))
-
-
-def test_an_engine_that_breaks_down_loses_its_batch_alone(tmp_path: Path) -> None:
-    class Breaks(Quarters):
-        def measure(self, pictures: np.ndarray, channels: Sequence[str], progress: object = None) -> list:
-            if self.pictures == 6:
-                raise InvalidInput("the engine is gone")
-            return super().measure(pictures, channels)
-
-    fields, whole = folder(tmp_path / "in"), tmp_path / "whole"
-    whole.mkdir()
-    with pytest.raises(InvalidInput, match="gone"):
-        run(fields, Breaks(), tmp_path / "p.parquet", ALL)
-    assert not list(tmp_path.glob("*.parquet"))
-    engine = Quarters()
-    assert run(fields, engine, tmp_path / "p.parquet", ALL).kept == 6
-    assert engine.pictures == 2
-    run(fields, Quarters(), whole / "p.parquet", ALL)
-    assert dict(tables_of(tmp_path)) == dict(tables_of(whole))
-
-
-_KILLED = """
-import sys, time
-from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
-from test_profiling_run import ALL, Quarters, folder_again
-from dataclasses import replace
-from profiling.run import run
-class Slow(Quarters):
-    def measure(self, pictures, channels, progress=None):
-        time.sleep(0.3)
-        return super().measure(pictures, channels)
-run(folder_again(Path(sys.argv[3])), Slow(), Path(sys.argv[3]) / "p.parquet", replace(ALL, batch=1))
-"""
-
-
-def test_kill_9_and_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_folder(tmp_path / "in")
-    here = Path(__file__).resolve().parent
-    command = [sys.executable, "-c", _KILLED, str(here), str(here.parent), str(tmp_path)]
-    process = subprocess.Popen(command, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
-    kept = tmp_path / "p.fields"
-    deadline = time.monotonic() + 200
-    while len(list(kept.rglob("*.npz"))) < 2 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    finished = len(list(kept.rglob("*.npz")))
-    assert 2 <= finished < 8
-    assert not list(tmp_path.glob("*.parquet"))
-    (next(kept.rglob("*.npz")).parent / f"half.npz.{process.pid}.tmp").write_bytes(b"half a field")
-
-    config, whole = replace(ALL, batch=1), tmp_path / "whole"
-    whole.mkdir()
-    assert run(folder_again(tmp_path), Quarters(), tmp_path / "p.parquet", config).kept == finished
-    assert not list(kept.rglob("*.tmp"))
-    run(folder_again(tmp_path), Quarters(), whole / "p.parquet", config)
-    assert dict(tables_of(tmp_path)) == dict(tables_of(whole))
-
-
-def test_a_damaged_shard_is_measured_anew(tmp_path: Path) -> None:
-    fields, out = folder(tmp_path / "in"), tmp_path / "p.parquet"
-    run(fields, Quarters(), out, ALL)
-    shard = next((tmp_path / "p.fields").rglob("*.npz"))
-    shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(InvalidInput, match="run the same command again"):
-        run(fields, Quarters(), out, ALL)
-    assert run(fields, Quarters(), out, ALL).kept == 7
-
-
-def test_a_shard_comes_back_as_it_went(tmp_path: Path) -> None:
-    shards = Shards(tmp_path)
-    table = ObjectTable(("a", "b"), np.array([[1.5, np.nan], [np.inf, -0.0]]))
-    kept = Finished("ok", "", {"Cells": table}, {"Count_Cells": 2.0, "Odd": float("nan")})
-    shards.save("ab12", kept)
-    back = Shards(tmp_path).load("ab12")
-    assert back is not None
-    np.testing.assert_array_equal(back.objects["Cells"].values, table.values)
-    assert (back.outcome, back.objects["Cells"].names) == ("ok", ("a", "b"))
-    assert back.image["Count_Cells"] == 2.0
-    assert shards.load("cd34") is None
-
-
-def test_only_a_batch_of_pictures_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a batch is measured the next one may be read, and nothing beyond it."""
-    import profiling.run as module
-
-    read = 0
-    real = module.read_field
-
-    def counted(*arguments: object) -> np.ndarray:
-        nonlocal read
-        read += 1
-        return real(*arguments)
-
-    class Looks(Quarters):
-        def measure(self, pictures: np.ndarray, channels: Sequence[str], progress: object = None) -> list:
-            assert read <= self.pictures + 2 * 2
-            return super().measure(pictures, channels)
-
-    monkeypatch.setattr(module, "read_field", counted)
-    run(folder(tmp_path / "in"), Looks(), tmp_path / "p.parquet", replace(ALL, batch=2))
-    assert read == 8
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # corrections, embedders, refusals
-
-
-def test_a_correction_is_applied_and_starts_anew(tmp_path: Path) -> None:
-    def halve(field: Field, pixels: np.ndarray) -> np.ndarray:
-        return pixels * np.float32(0.5) if field.meta["Site"] == "1" else pixels
-
-    fields, engine = folder(tmp_path / "in"), Quarters()
-    run(fields, engine, tmp_path / "plain.parquet", ALL)
-    run(fields, engine, tmp_path / "p.parquet", ALL, Correction("halve", halve))
-    plain, corrected = (read_profiles(tmp_path / f"{name}.field.parquet") for name in ("plain", "p"))
-    k = plain.names.index("Cells_Mean_2")
-    np.testing.assert_allclose(corrected.values[::2, k], plain.values[::2, k] / 2, rtol=1e-6)
-    np.testing.assert_array_equal(corrected.values[1::2, k], plain.values[1::2, k])
-    assert run(fields, engine, tmp_path / "p.parquet", ALL, Correction("other", halve)).kept == 0
 
 
 def test_embedders_run_as_engines_do(tmp_path: Path) -> None:
@@ -446,14 +262,14 @@ def test_embedders_run_as_engines_do(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    fields, out = folder(tmp_path / "in"), tmp_path / "p.parquet"
+    write_folder(tmp_path / "in")
     with pytest.raises(InvalidInput, match="expected one of 8, 12, 16, float"):
-        run(fields, Quarters(), out, replace(ALL, bits="14"))
+        replace(ALL, bits="14")
     with pytest.raises(InvalidProfiles, match="expected some of cell, field, well"):
-        run(fields, Quarters(), out, replace(ALL, levels=("plate",)))
+        replace(ALL, levels=("plate",))
     places = open_input(tmp_path / "in", Wanted("{_a}/{_b}/{plate}/{spot}_{channel}.tif"))
     with pytest.raises(InvalidProfiles, match=r"fields have no Well, only Plate, Spot"):
-        run(places, Quarters(), out, ALL)
+        run(places, Quarters(), tmp_path / "p.parquet", ALL)
     assert not (tmp_path / "p.fields").exists()
     lonely = {"Cells": ObjectTable(("A",), np.ones((2, 1))), "Nuclei": ObjectTable(("A",), np.ones((3, 1)))}
     with pytest.raises(InvalidProfiles, match="no column ties Nuclei to Cells"):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tifffile
 from painted_screen import CHANNELS, FOLDER_PATTERN, PLATES, screen, tables_of, write_folder, write_jump, write_ome_zarr
-from test_profiling_run import Quarters
+from quarters import Quarters
 from typer.testing import CliRunner
 
 import profiling.engines
@@ -173,7 +173,16 @@ def test_illumination_is_estimated_by_plate_or_read_from_a_folder(profile: Calla
     assert after.values[3, k] == pytest.approx(np.median(quarters), rel=1e-6)  # float32 pixels
     again = profile(source, *common, "--illumination", "estimate", out="estimated.parquet")
     assert "12 fields were finished" in again.stdout
-    bare = profile(source, *common, "--illumination", str(tmp_path), out="x.parquet")
+    gallery = tmp_path / "mirror/images/B1/illum"
+    gallery.parent.mkdir(parents=True)
+    (tmp_path / "illum").rename(gallery)
+    (source / "S1/B1").mkdir(parents=True)
+    (source / "P1").rename(source / "S1/B1/P1")
+    named = "{source}/{batch}/{plate}/{well}_s{site}_{channel}.tif"
+    mirror = ("--bits", "16", "--pattern", named, "--level", "field", "--illumination", str(tmp_path / "mirror"))
+    assert profile(source, *mirror, out="mirror.parquet").exit_code == 0
+    np.testing.assert_array_equal(read_profiles(tmp_path / "mirror.parquet").values, after.values)
+    bare = profile(source, *common[:2], "--pattern", named, "--illumination", str(tmp_path), out="x.parquet")
     assert bare.exit_code == 2
     assert "neither P1.npz nor P1_Illum<channel>.npy" in bare.stderr
 

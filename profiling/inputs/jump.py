@@ -72,8 +72,9 @@ def _plate(
         if (tables / name).is_file():
             stains = channels or tuple(next(iter(CHANNELS.values())))
             table = load_data.read_table(tables / name)
-            root = source.parents[1] if len(source.parents) > 1 else source.parent
-            return load_data.rows(table, tables / name, root, stains, meta), []
+            # Paths in these tables begin with a bucket, with the source, or (older ones) with the batch.
+            roots = [source.parent, source / "images", pictures]
+            return load_data.rows(table, tables / name, roots, stains, meta), []
     if source.name not in CHANNELS:
         raise InvalidInput(
             f"input: the channel order of {source.name} is not known (known: {', '.join(CHANNELS)}); put its load_data "

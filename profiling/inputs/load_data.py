@@ -39,7 +39,7 @@ def read(
     Raises:
         InvalidInput: no such table, no `FileName_` columns, no metadata, or not one of its pictures exists.
     """
-    found = rows(read_table(path), path, root or path.parent, channels, extra or {}, keep)
+    found = rows(read_table(path), path, [root or path.parent], channels, extra or {}, keep)
     planes = [plane for _, planes_of in found for plane in planes_of.values()]
     if planes and not any(plane.path.is_file() for plane in planes):
         raise InvalidInput(
@@ -61,12 +61,13 @@ def read_table(path: Path) -> pd.DataFrame:
 def rows(
     table: pd.DataFrame,
     path: Path,
-    root: Path,
+    roots: Sequence[Path],
     channels: Mapping[str, str] | Sequence[str] | None,
     extra: Mapping[str, str],
     keep: Sequence[str] = (),
 ) -> list[tuple[dict[str, str], dict[str, Plane]]]:
-    """Metadata and planes of each row. Raises InvalidInput as `read` does."""
+    """Metadata and planes of each row; pictures are looked for below each of `roots`. Raises InvalidInput as `read`
+    does."""
     columns: dict[str, str] = {}
     for column in table.columns:
         match = _FILE.fullmatch(str(column))
@@ -81,7 +82,7 @@ def rows(
         raise InvalidInput(f"load data: {path.name} has no column {META}{absent[0]}")
     if not described and not extra:
         raise InvalidInput(f"load data: {path.name} has none of the columns {', '.join(META + k for k in KEYS)}")
-    place = _Finder(root)
+    place = _Finder(roots)
     found = []
     for row in table.to_dict("records"):
         meta = {name: str(row[META + name]) for name in described}
@@ -96,10 +97,10 @@ def rows(
 
 
 class _Finder:
-    """Where a picture is: where the table says, else below the root by ever shorter ends of its folder's path."""
+    """Where a picture is: where the table says, else below the roots by ever shorter ends of its folder's path."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = roots
         self._folders: dict[str, Path] = {}
 
     def __call__(self, folder: str, name: str) -> Path:
@@ -111,7 +112,7 @@ class _Finder:
             if (
                 found := self._find(stated, name)
             ) is None:  # this one is missing; the next one of the folder may not be
-                return (stated if stated.is_absolute() else self._root / stated) / name
+                return (stated if stated.is_absolute() else self._roots[0] / stated) / name
             self._folders[folder] = found
         return self._folders[folder] / name
 
@@ -119,5 +120,5 @@ class _Finder:
         if stated.is_absolute() and (stated / name).is_file():
             return stated
         parts = [part for part in stated.parts if part != stated.anchor]
-        tried = (self._root.joinpath(*parts[k:]) for k in range(len(parts) + 1))
+        tried = (root.joinpath(*parts[k:]) for root in self._roots for k in range(len(parts) + 1))
         return next((folder for folder in tried if (folder / name).is_file()), None)
