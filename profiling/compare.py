@@ -12,9 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
-
-from profiling.statistics import InvalidComparison, anova, letters, mixed_model, paired_permutation, tukey_hsd
+from profiling.statistics import (
+    InvalidComparison,
+    anova,
+    letters,
+    mixed_model,
+    paired_permutation,
+    t_interval,
+    tukey_hsd,
+)
 
 STAR = 0.05
 
@@ -94,9 +100,8 @@ def compare(scores: pd.DataFrame, rng: np.random.Generator, paired: bool = True)
         marks = letters(tukey)
         for method, own in table.groupby("method", sort=False):
             x = own["value"].to_numpy(dtype=np.float64)
-            half = float(student.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
             mean, chance = float(x.mean()), float(own["chance"].mean())
-            methods.append((subset, metric, method, mean, mean - half, mean + half, chance, len(x), marks[str(method)]))
+            methods.append((subset, metric, method, mean, *t_interval(x), chance, len(x), marks[str(method)]))
         fits.append((subset, metric, fit.f, fit.p, fit.df_between, fit.df_within, fit.eta_squared))
         beside = _paired(table, rng) if paired else _unpaired(names)
         made = tukey.rename(columns={"p": "p_tukey"}).merge(beside, on=["group1", "group2"])

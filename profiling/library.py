@@ -1,4 +1,6 @@
-"""Biosimilarity of a file of profiles to a folder of sub-profiles, as the command `dopaint biosimilarity` gives it.
+"""Folders of sub-profiles: made from reference profiles, and a file of profiles scored against them.
+
+These are the commands `dopaint subprofiles` and `dopaint biosimilarity`.
 
 A folder is ours (`subprofiles.parquet`) or one published by mpimp-comas (`med_prof_<label>.tsv` with
 `parms_<label>_<share>.txt`).
@@ -10,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiling.profiles import InvalidProfiles
-from profiling.subprofile import CONVENTIONS, SubProfiles, biosimilarity
+from profiling.profiles import InvalidProfiles, Profiles
+from profiling.protocol import ProtocolConfig, annotate
+from profiling.subprofile import CONVENTIONS, SubProfiles, biosimilarity, build, overlap, permuted_features_kept
 from profiling.tables import read_profiles, write_table
 
 FILE = "subprofiles.parquet"
@@ -72,3 +75,54 @@ def score_file(
     if out is not None:
         write_table(made, out)
     return made
+
+
+def build_from(profiles: Profiles, labels: pd.DataFrame, config: ProtocolConfig) -> tuple[SubProfiles, pd.DataFrame]:
+    """Sub-profiles from every compound that passes the rules of `protocol.annotate`, and the count after each rule.
+
+    `config.references` is the least number of reference compounds of a label that keeps features.
+    """
+    data = annotate(profiles, labels, config)
+    rows, columns = np.nonzero(data.truth)
+    words = [data.labels[j] for j in columns]
+    values = data.profiles.values[rows]
+    sub = build(values, words, data.profiles.names, config.convention, config.references, config.agree)
+    return sub, data.funnel
+
+
+def summary_with_null(
+    subprofiles: SubProfiles,
+    values: np.ndarray,
+    rng: np.random.Generator,
+    permutations: int = 1000,
+) -> pd.DataFrame:
+    """`SubProfiles.summary` and, from random sets of as many rows of `values` [n, k] as the label has references:
+
+    `n_features_permuted` (their mean) and `p` (share of the sets that keep at least as many features). NaN for a label
+    without sub-profile, or with more references than rows.
+    """
+    table = subprofiles.summary()
+    nulls: dict[int, np.ndarray] = {}
+    for n in sorted({int(n) for n in subprofiles.n_references if subprofiles.min_references <= n <= len(values)}):
+        nulls[n] = permuted_features_kept(values, n, rng, permutations, subprofiles.convention, subprofiles.agree)
+    kept = zip(subprofiles.n_references.tolist(), subprofiles.n_features.tolist(), strict=True)
+    pairs = [
+        (float(nulls[n].mean()), float((1 + (nulls[n] >= k).sum()) / (1 + permutations)))
+        if n in nulls
+        else (np.nan,) * 2
+        for n, k in kept
+    ]
+    return table.assign(n_features_permuted=[a for a, _ in pairs], p=[b for _, b in pairs])
+
+
+def write_folder(subprofiles: SubProfiles, folder: str | Path, summary: pd.DataFrame | None = None) -> None:
+    """subprofiles.parquet, summary.csv, and overlap.csv with one row a pair of labels (Jaccard index, correlation)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    subprofiles.write(folder / FILE)
+    (subprofiles.summary() if summary is None else summary).to_csv(folder / "summary.csv", index=False)
+    jaccard, correlation = overlap(subprofiles)
+    a, b = np.triu_indices(len(subprofiles.labels), k=1)
+    words = np.array(subprofiles.labels, dtype=object)
+    pairs = {"label1": words[a], "label2": words[b], "jaccard": jaccard[a, b], "correlation": correlation[a, b]}
+    pd.DataFrame(pairs).to_csv(folder / "overlap.csv", index=False)

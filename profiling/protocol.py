@@ -19,6 +19,7 @@ from profiling.metrics import METRICS, evaluate
 from profiling.per_label import NO_CALL, confusion, label_table
 from profiling.profiles import META, InvalidProfiles, Profiles, aggregate
 from profiling.select import SelectConfig, select
+from profiling.statistics import false_discovery_rate
 from profiling.subprofile import SubProfiles, biosimilarity, build
 
 SEPARATOR = "|"
@@ -60,10 +61,10 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """`metrics`: one row a method, fold, subset and metric; `folds`: who was reference and query; `funnel`: what each
-    rule left; `kept`: features each sub-profile kept, beside what noise keeps; `labels`: one row a fold and label;
-    `confusion`: true labels x called labels and "no call", counts over all folds; `scores`: one row a fold and query,
-    one column a label; `subprofiles`: of each fold."""
+    """`metrics`: one row a method, fold, subset and metric, q over all of them; `folds`: who was reference and query;
+    `funnel`: what each rule left; `kept`: features each sub-profile kept, beside what noise keeps; `labels`: one row a
+    fold and label; `confusion`: true labels x called labels and "no call", counts over all folds; `scores`: one row a
+    fold and query, one column a label; `subprofiles`: of each fold."""
 
     metrics: pd.DataFrame
     folds: pd.DataFrame
@@ -269,8 +270,9 @@ def score(
         one.insert(0, "key", keys[~chosen].to_numpy())
         one.insert(0, "fold", i)
         scored.append(one)
+    every = pd.concat(metrics, ignore_index=True)
     return Report(
-        metrics=pd.concat(metrics, ignore_index=True),
+        metrics=every.assign(q=false_discovery_rate(every["p"].to_numpy(dtype=np.float64))),
         folds=pd.concat(roles, ignore_index=True),
         funnel=data.funnel,
         kept=pd.concat(

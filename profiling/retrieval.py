@@ -185,7 +185,8 @@ def query_p(table: pd.DataFrame, rng: np.random.Generator, size: int = 10_000) -
 def mean_average_precision(
     table: pd.DataFrame, by: Sequence[str], rng: np.random.Generator, size: int = 10_000, shared: bool = True
 ) -> pd.DataFrame:
-    """Queries -> one row for each combination of the columns `by`: mAP, its chance level, normalised mAP, p and q.
+    """Queries -> one row for each combination of the columns `by`: mAP, its chance level, normalised mAP, p and q, and
+    `low`..`high`, the 95 % percentile bootstrap over its queries (NaN for a single query).
 
     p is one-sided against random rankings (`shared` as in `null_mean_precision`); q is Benjamini-Hochberg over the
     rows. The share of rows with q below 0.05 is the field's "fraction retrieved" (of compounds: "percent active").
@@ -193,6 +194,7 @@ def mean_average_precision(
     columns = [_full(c) for c in by]
     rows = []
     nulls: dict[tuple[tuple[int, int], ...], NullPrecision] = {}
+    apart = rng.spawn(1)[0]  # the nulls stay the same, whatever the bootstrap draws
     for key, group in table.groupby(columns, sort=True, observed=True):
         value = float(group["average_precision"].mean())
         pairs = zip(group["n_positives"].tolist(), group["n_total"].tolist(), strict=True)
@@ -201,9 +203,18 @@ def mean_average_precision(
             nulls[shapes] = null_mean_precision(shapes, size, rng, shared)
         p = float(nulls[shapes].p(np.array([value]))[0])
         chance, normalised = float(group["chance"].mean()), float(group["normalised"].mean())
-        rows.append((*key, value, chance, normalised, len(group), p))
-    made = pd.DataFrame(rows, columns=[*columns, "map", "chance", "normalised", "n_queries", "p"])
+        low, high = _interval(group["average_precision"].to_numpy(dtype=np.float64), apart)
+        rows.append((*key, value, chance, normalised, len(group), low, high, p))
+    made = pd.DataFrame(rows, columns=[*columns, "map", "chance", "normalised", "n_queries", "low", "high", "p"])
     return made.assign(q=false_discovery_rate(made["p"].to_numpy(dtype=np.float64)))
+
+
+def _interval(values: Float[np.ndarray, " m"], rng: np.random.Generator, resamples: int = 200) -> tuple[float, float]:
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def nearest_matches(

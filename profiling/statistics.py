@@ -109,6 +109,15 @@ def letters(pairs: pd.DataFrame, alpha: float = 0.05) -> dict[str, str]:
     return {name: "".join(chr(ord("a") + i) for i, s in enumerate(ordered) if name in s) for name in names}
 
 
+def t_interval(values: Float[np.ndarray, " n"], level: float = 0.95) -> tuple[float, float]:
+    """Mean -+ t quantile x standard error; (NaN, NaN) with fewer than two values. Assumes independent normal values,
+    which scores of folds that share compounds are not quite."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = float(student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
 def cohen_d(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> float:
     """(mean x - mean y) / pooled standard deviation (divisor n + m - 2); NaN where nothing varies."""
     free = len(x) + len(y) - 2

@@ -1,4 +1,4 @@
-"""Profiles in and out of files: parquet, CSV or TSV (gz too), AnnData.
+"""Profiles in and out of files: parquet, CSV or TSV (gz too), AnnData (.h5ad).
 
 A file written here names its features in the parquet metadata, so reading never guesses. In a foreign file
 metadata are the columns that begin with `Metadata_` and, where the features are named by the reader, all others.
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from profiling.profiles import META, InvalidProfiles, Profiles, with_prefix
 
 FEATURES_KEY = b"dopaint.features"
+ANNDATA = ".h5ad"
 READABLE = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 
@@ -45,8 +46,14 @@ def read_profiles(path: str | Path, features: Sequence[str] | None = None) -> Pr
     """A parquet, CSV or TSV file (gz too) -> Profiles. `features` as in `split_table`; a file of ours names its own."""
     path = Path(path)
     name = path.name.lower()
+    if name.endswith(ANNDATA):
+        return _chosen(read_anndata(path), features)
     if not name.endswith(READABLE):
-        raise InvalidProfiles(f"path {path.name!r} has an unknown ending: expected one of {', '.join(READABLE)}")
+        raise InvalidProfiles(
+            f"path {path.name!r} has an unknown ending: expected one of {', '.join((*READABLE, ANNDATA))}"
+        )
+    if not path.is_file():
+        raise InvalidProfiles(f"path {str(path)!r} does not exist: expected a file of profiles")
     if name.endswith(".parquet"):
         table = pq.read_table(path)
         stored = (table.schema.metadata or {}).get(FEATURES_KEY)
@@ -57,12 +64,48 @@ def read_profiles(path: str | Path, features: Sequence[str] | None = None) -> Pr
     return split_table(pd.read_csv(path, sep=separator, low_memory=False), features)
 
 
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Any table, such as labels of compounds: parquet, CSV or TSV (gz too), told apart by the ending."""
+    path = Path(path)
+    name = path.name.lower()
+    if not name.endswith(READABLE):
+        raise InvalidProfiles(f"path {path.name!r} has an unknown ending: expected one of {', '.join(READABLE)}")
+    if not path.is_file():
+        raise InvalidProfiles(f"path {str(path)!r} does not exist: expected a file")
+    if name.endswith(".parquet"):
+        return pd.read_parquet(path)
+    return pd.read_csv(path, sep="," if ".csv" in name else "\t", low_memory=False)
+
+
+def _chosen(profiles: Profiles, features: Sequence[str] | None) -> Profiles:
+    return profiles if features is None else profiles.features(features)
+
+
 def write_profiles(profiles: Profiles, path: str | Path) -> None:
-    """Profiles -> parquet, one column each for metadata and features; the features are named in the file's metadata."""
+    """Profiles -> parquet, one column each for metadata and features; the features are named in the file's metadata.
+
+    A path that ends in .h5ad, .csv or .tsv (gz too) gives that format instead.
+    """
+    name = Path(path).name.lower()
+    if name.endswith(ANNDATA):
+        _write_anndata(profiles, path)
+        return
+    if not name.endswith(".parquet"):
+        write_table(
+            pd.concat([profiles.meta, pd.DataFrame(profiles.values, columns=list(profiles.names))], axis=1), path
+        )
+        return
     meta = pa.Table.from_pandas(profiles.meta, preserve_index=False)
     columns = [*meta.columns, *(pa.array(profiles.values[:, i]) for i in range(len(profiles.names)))]
     table = pa.Table.from_arrays(columns, names=[*meta.column_names, *profiles.names])
     pq.write_table(table.replace_schema_metadata({FEATURES_KEY: json.dumps(profiles.names).encode()}), Path(path))
+
+
+def _write_anndata(profiles: Profiles, path: str | Path) -> None:
+    made = to_anndata(profiles)
+    for name in made.obs.select_dtypes(object).columns:  # .h5ad holds columns of one kind only; none reads as ""
+        made.obs[name] = made.obs[name].astype("string").fillna("").astype(object)
+    made.write_h5ad(path)
 
 
 def to_anndata(profiles: Profiles) -> Any:
@@ -73,6 +116,15 @@ def to_anndata(profiles: Profiles) -> Any:
     obs = profiles.meta.copy()
     obs.index = pd.Index([str(i) for i in range(len(obs))])
     return anndata.AnnData(X=profiles.values.copy(), obs=obs, var=pd.DataFrame(index=pd.Index(profiles.names)))
+
+
+def read_anndata(path: str | Path) -> Profiles:
+    """An .h5ad file -> Profiles."""
+    if not Path(path).is_file():
+        raise InvalidProfiles(f"path {str(path)!r} does not exist: expected an .h5ad file")
+    import anndata
+
+    return from_anndata(anndata.read_h5ad(path))
 
 
 def from_anndata(data: Any) -> Profiles:

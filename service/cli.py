@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from service import benchmark_real, cli_molecules, profile, setup
+from service import benchmark_real, cli_data, cli_ldm, cli_molecules, cli_profiles, profile, setup
 from service.errors import EXIT_FAILED, EXIT_REFUSED, fault_of, is_ours, sentence
 from service.request import FAILED, INVALID, Outcome
 
@@ -274,6 +274,9 @@ def _doors() -> Iterator[None]:
         raise typer.Exit(fault_of(error).exit_code or EXIT_REFUSED) from error
 
 
+cli_profiles.register(app, _doors, out_console)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on stderr where that is a terminal; told (done, total, what is being done)."""
@@ -294,3 +297,5 @@ benchmark_real.register(benchmark_app, _doors, _progress)
 profile.register(app, _doors)
 setup.register(setup_app, _doors)
 cli_molecules.register(app, benchmark_app, _doors, _progress)
+cli_data.register(app, _doors, _progress)
+cli_ldm.register(app, benchmark_app, _doors, _progress)
