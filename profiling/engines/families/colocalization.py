@@ -131,7 +131,7 @@ def _channel(
     if order is not None and stable:
         flat, labels = np.ascontiguousarray(picture).ravel(), regions.labels.ravel()
         at = np.empty(labels.size, np.int32)
-        ranks = pixel_order.ranks_of_objects(order, flat, labels, n, at)
+        ranks = pixel_order.ranks_of_objects(order, flat, labels, n, at).astype(np.int32)
         rank = at[regions.index]
     elif order is not None:
         flat, labels = np.ascontiguousarray(picture).ravel(), regions.labels.ravel()

@@ -41,12 +41,12 @@ class Operator:
     Places are those of the raveled small picture with its frame of one pixel.
     """
 
-    start: Int64[np.ndarray, " n+1"]
+    start: Int64[np.ndarray, " m"]
     place: Int32[np.ndarray, " z"]
     weight: Float64[np.ndarray, " z"]
 
     def means(self, picture: Float32[np.ndarray, "a b"]) -> Float64[np.ndarray, " n"]:
-        """One mean an object, NaN for an object without pixels."""
+        """One mean an object, NaN for an object without pixels; `picture` with its frame."""
         return _apply(self.start, self.place, self.weight, picture.ravel())
 
 
