@@ -14,7 +14,7 @@ import pandas as pd
 from profiling.profiles import InvalidProfiles, Profiles
 from profiling.shuffle import Found
 from profiling.steps import run_steps
-from service.answer import plain
+from service.score import plain
 from service.real.page import page
 
 Steps = Sequence[Mapping[str, Any]]
