@@ -74,7 +74,7 @@ def label_table(
     tail = 50 * (1 - level)
     values = average_precision(scores.T, truth.T), roc_auc(scores, truth)
     rows = []
-    for j in np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0)):
+    for j in np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0)).tolist():
         order, end = _blocks(scores[:, j])
         own = truth[order, j].astype(np.float64)
         m = int(own.sum())

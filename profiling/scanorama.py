@@ -121,9 +121,9 @@ def assemble(
             continue
         new, old = (i, right) if left is None else (j, left)
         assert old is not None
-        pairs = {p: between(new, p) for p in old}
-        from_rows = np.concatenate([parts[new][own[:, 0]] for own in pairs.values()])
-        to_rows = np.concatenate([parts[p][own[:, 1]] for p, own in pairs.items()])
+        each = {p: between(new, p) for p in old}
+        from_rows = np.concatenate([parts[new][own[:, 0]] for own in each.values()])
+        to_rows = np.concatenate([parts[p][own[:, 1]] for p, own in each.items()])
         parts[new] = _moved(parts[new], from_rows, to_rows, config.sharpness)
         old.append(new)
     return parts

@@ -40,6 +40,7 @@ CSV_COLUMNS = (
     "p",
     "q",
     "structure",
+    "cell_count",
     "n_references",
     "n_features",
     "evidence_compounds",

@@ -69,7 +69,7 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
             from service.show import plain_table
 
             least = references or 5
-            values = {"label": label, "match": match, "convention": convention, "references": least}
+            values: dict[str, object] = {"label": label, "match": match, "convention": convention, "references": least}
             values |= {
                 "profile_key": profile_key,
                 "label_key": label_key,
@@ -106,6 +106,12 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
         label_key: LabelKey = None,
         config: Annotated[Path | None, typer.Option(help="a protocol, TOML; options given here come first")] = None,
         several: Annotated[bool, typer.Option("--several", help="compounds may have more than one label")] = False,
+        require: Annotated[
+            list[str] | None, typer.Option(help="a further column of the labels that must not be empty, such as target")
+        ] = None,
+        select: Annotated[
+            bool, typer.Option("--select", help="select features on the references of each fold only")
+        ] = False,
         convention: Convention = None,
         folds: Annotated[int | None, typer.Option(min=1, help="random choices of references; default: 5")] = None,
         references: References = None,
@@ -129,10 +135,16 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
             from service.profile_tables import config_from, score_table
             from service.show import plain_table
 
-            values = {"label": label, "match": match, "profile_key": profile_key, "label_key": label_key}
+            values: dict[str, object] = {
+                "label": label,
+                "match": match,
+                "profile_key": profile_key,
+                "label_key": label_key,
+            }
             values |= {"convention": convention, "folds": folds, "references": references, "seed": seed}
             values |= {"min_compounds": min_compounds, "subset": subset, "permutations": permutations}
-            values |= {"single": False if several else None}
+            values |= {"single": False if several else None, "select_features": True if select else None}
+            values |= {"require": require or None}
             report = score_table(profiles, labels, out, config_from(values, config), smiles, training, umap)
             console.print(plain_table(report.funnel, "Compounds and labels after each rule"))
             console.print(plain_table(report.summary(), "Mean over folds"))

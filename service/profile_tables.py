@@ -165,9 +165,16 @@ def _grid(table: pd.DataFrame, marks: Mapping[tuple[str, str, str], str]) -> dic
             rows = table[(table["metric"] == metric) & (table["subset"] == subset)]
             name = title if len(subsets) == 1 else f"{title}, {subset}"
             for method, own in rows.groupby("method", sort=False):
-                low, high = t_interval(own["value"].to_numpy(dtype=np.float64))
+                low, high = np.clip(t_interval(own["value"].to_numpy(dtype=np.float64)), 0, 1)  # scores from 0 to 1
                 letter = marks.get((subset, metric, str(method)), "")
-                bar = Bar(str(method), float(own["value"].mean()), low, high, float(own["chance"].mean()), letter)
+                bar = Bar(
+                    str(method),
+                    float(own["value"].mean()),
+                    float(low),
+                    float(high),
+                    float(own["chance"].mean()),
+                    letter,
+                )
                 grid.setdefault(name, []).append(bar)
     return grid
 

@@ -2,7 +2,8 @@
 
 Scores, intervals, chance, p and call are those of `profiling.predict`. Added here, because it needs the wiring: a
 compound of the reference library is scored against sub-profiles that were built without it; and beside each label
-stands what structure alone says, the highest Tanimoto similarity to the label's reference compounds.
+stands what structure alone says, the highest Tanimoto similarity to the label's reference compounds, and what the cell
+count alone says, minus the smallest difference in its effect.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from profiling.baselines import count_similarity
 from profiling.predict import LabelScore, Neighbour, Null, Prediction, predict
+from profiling.profiles import COUNT_CELLS
 from service.reference import Reference
 
 LEVEL = 0.95
@@ -41,10 +44,10 @@ def scored(
     sub, null = library.subprofiles[kind], library.nulls[kind]
     null = Null(null.compounds, sub.labels, null.scores[:, [null.labels.index(label) for label in sub.labels]])
     members = library.members(kind)
+    counted = _by_cell_count(differences, library)
     beside = {
-        "structure": {
-            label: max((structure[key] for key in members.get(label, ())), default=np.nan) for label in sub.labels
-        }
+        name: {label: max((alike[key] for key in members.get(label, ())), default=np.nan) for label in sub.labels}
+        for name, alike in (("structure", structure), ("cell_count", counted))
     }
     answer = predict(inchikey, differences, sub, null, library.references(kind), kind=kind, beside=beside)
     defined = [one for one in answer.labels if np.isfinite(one.score)]
@@ -54,7 +57,21 @@ def scored(
         "without_subprofile": sorted(one.label for one in answer.labels if not np.isfinite(one.score)),
         "nearest": [_compound(one, library.names) for one in answer.nearest],
         "drivers": plain(answer.to_dict()["drivers"]),
+        "driver_groups": plain(answer.to_dict()["driver_groups"]),
     }
+
+
+def _by_cell_count(differences: Float[np.ndarray, "n k"], library: Reference) -> dict[str, float]:
+    """InChIKey of each reference compound -> minus the difference in the effect on the cell count, in control MADs; NaN
+    where the library does not have the count, or no draw has."""
+    keys = [str(key) for key in library.profiles.column("InChIKey")]
+    if COUNT_CELLS not in library.profiles.names:
+        return dict.fromkeys(keys, np.nan)
+    column = library.profiles.names.index(COUNT_CELLS)
+    known = differences[~np.isnan(differences[:, column]), column]
+    own = float(known.mean()) if len(known) else np.nan
+    apart = count_similarity(np.array([own]), library.profiles.values[:, column])[0]
+    return dict(zip(keys, apart.tolist(), strict=True))
 
 
 def _head(answer: Prediction) -> dict[str, Any]:
@@ -84,6 +101,7 @@ def _label(rank: int, one: LabelScore, names: Mapping[str, str]) -> dict[str, An
         "n_features": one.n_features,
         "n_features_by_chance": plain(one.n_features_by_chance),
         "structure": plain(one.beside["structure"]),
+        "cell_count": plain(one.beside["cell_count"]),
         "compounds": [_compound(near, names) for near in one.nearest[:N_EVIDENCE]],
     }
 

@@ -28,7 +28,7 @@ def subprofile_map(subprofiles: SubProfiles, channels: Sequence[str] = CHANNELS,
         raise InvalidFigure("no label keeps a feature: there is nothing to draw")
     read = [read_name(name, channels) for name in subprofiles.names]
     order = sorted(range(len(read)), key=lambda j: (read[j].compartment, read[j].family, read[j].channel, j))
-    shown = np.where(subprofiles.mask, subprofiles.values, np.nan)[np.ix_(kept, order)]
+    shown = np.where(subprofiles.mask, subprofiles.values, np.nan)[kept][:, order]
     most = limit or float(np.nanquantile(np.abs(shown), 0.98)) or 1.0
     made = figure(9.0, max(0.19 * len(kept) + 1.9, 4.0))
     axes = made.subplots()
@@ -49,7 +49,8 @@ def subprofile_map(subprofiles: SubProfiles, channels: Sequence[str] = CHANNELS,
 def _blocks(axes: Axes, groups: Sequence[tuple[str, str]]) -> None:
     """Lines between groups of columns; families named below, compartments above, where there is room."""
     total = len(groups)
-    families, compartments = [], []
+    families: list[tuple[int, int, str]] = []
+    compartments: list[tuple[int, int, str]] = []
     for level, found in ((2, families), (1, compartments)):
         start = 0
         for i in range(1, total + 1):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from profiling.plots.style import GRID, InvalidFigure, colours, figure, short
+from profiling.plots.style import GRID, InvalidFigure, Shade, colours, figure, short
 
 MOST_IN_LEGEND = 14
 OTHER = ""  # a point without a label is drawn in grey, below the others
@@ -48,25 +48,25 @@ def panels(rows: Sequence[tuple[str, Sequence[Panel]]], size: float = 2.6) -> Fi
     return made
 
 
-def _scatter(axes: Axes, panel: Panel, shades: dict[str, object]) -> None:
+def _scatter(axes: Axes, panel: Panel, shades: dict[str, Shade]) -> None:
     if len(panel.labels) != len(panel.points):
         raise InvalidFigure(f"panel {panel.title!r} has {len(panel.points)} points and {len(panel.labels)} labels")
     words = np.array(panel.labels, dtype=object)
     size = float(np.clip(900 / max(len(words), 1), 4, 30))
     nameless = words == OTHER
-    axes.scatter(*panel.points[nameless].T, s=size, color=GRID, linewidths=0, rasterized=True)
+    x, y = panel.points.T
+    axes.scatter(x[nameless], y[nameless], s=size, color=GRID, linewidths=0, rasterized=True)
     # in one call and a shuffled order, so that no label lies on top of all others
     order = np.random.default_rng(0).permutation(np.flatnonzero(~nameless))
-    axes.scatter(
-        *panel.points[order].T, s=size, c=[shades[w] for w in words[order]], linewidths=0, alpha=0.85, rasterized=True
-    )
+    shade = np.array([shades[word] for word in words[order]]) if len(order) else "black"
+    axes.scatter(x[order], y[order], s=size, c=shade, linewidths=0, alpha=0.85, rasterized=True)
     axes.set(xticks=[], yticks=[])
     axes.margins(0.06)
     for side in axes.spines.values():
         side.set_color(GRID)
 
 
-def _legend(axes: Axes, name: str, shades: dict[str, object]) -> None:
+def _legend(axes: Axes, name: str, shades: dict[str, Shade]) -> None:
     if not shades:
         return
     if len(shades) > MOST_IN_LEGEND:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 # Okabe and Ito 2008; their yellow is left out, as it does not stand out from white
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 MISSING = "#E8E8E8"  # no value
 GRID = "#D0D0D0"
+Shade = tuple[float, float, float]  # red, green, blue in [0, 1]
 ENDINGS = (".png", ".svg", ".pdf")
 
 
@@ -28,13 +29,14 @@ def figure(width: float, height: float) -> Figure:
     return made
 
 
-def colours(count: int) -> list[str] | Float[np.ndarray, "n 4"]:
+def colours(count: int) -> list[Shade]:
     """`count` colours: the palette while it lasts, then as far apart along a rainbow as can be, neighbours unlike."""
     if count <= len(PALETTE):
-        return list(PALETTE[:count])
+        return [to_rgb(shade) for shade in PALETTE[:count]]
     every = colormaps["turbo"](np.linspace(0.03, 0.97, count))
     half = (count + 1) // 2
-    return np.asarray([every[i // 2 + (i % 2) * half] for i in range(count)], dtype=np.float64)
+    shades = (every[i // 2 + (i % 2) * half].tolist() for i in range(count))
+    return [(red, green, blue) for red, green, blue, _ in shades]
 
 
 def plain(axes: Axes) -> None:
