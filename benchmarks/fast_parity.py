@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.ndimage
-import tifffile
+from PIL import Image
 
 from profiling.engines import CellProfilerEngine, FastEngine, FieldMeasurement
 from profiling.engines.settings import pipeline
@@ -103,6 +103,12 @@ def goldens() -> Iterator[Case]:
         yield Case(path.stem, path.stem.split("_")[0], picture, CHANNELS, found, None, masks)
 
 
+def _read(file: Path) -> np.ndarray:
+    """A TIFF of one page; Pillow reads LZW without a further package."""
+    with Image.open(file) as opened:
+        return np.asarray(opened)
+
+
 def middle(plane: np.ndarray, crop: int) -> np.ndarray:
     """The middle of a picture, or all of it."""
     if not crop:
@@ -119,7 +125,7 @@ def real(folder: str, crop: int) -> Iterator[Case]:
     else:
         stems = ("Hoechst", "ERSyto", "ERSytoBleed", "Ph_golgi", "Mito")
         files = [root / "cdp2bioactives_example" / f"{stem}.tif" for stem in stems]
-    planes = np.stack([middle(tifffile.imread(f), crop) for f in files])
+    planes = np.stack([middle(_read(f), crop) for f in files])
     picture = (planes / 65535.0).astype(np.float32)
     with CellProfilerEngine("jump", workers=1, timeout_s=1800.0, kernels=False, masks=True) as engine:
         [found] = engine.measure(picture[None], CHANNELS)
@@ -139,10 +145,10 @@ def nf1(crop: int) -> Iterator[Case]:
             for dapi in sorted((root / "images").glob("*DAPI*")):
                 well, _, site = dapi.stem.split("_")[0], *dapi.stem.split("_")[2:4]
                 stems = [next((root / "images").glob(f"{well}_01_*_{site}_{c}_001.tif")) for c in NF1_CHANNELS]
-                picture = (np.stack([middle(tifffile.imread(s), crop) for s in stems]) / 65535.0).astype(np.float32)
+                picture = (np.stack([middle(_read(s), crop) for s in stems]) / 65535.0).astype(np.float32)
                 masks = {}
                 for kind in OBJECTS:
-                    mask = tifffile.imread(next((root / "masks").glob(f"{well}_*Mask{kind}.tiff")))
+                    mask = _read(next((root / "masks").glob(f"{well}_*Mask{kind}.tiff")))
                     labels = scipy.ndimage.label(middle(np.squeeze(mask), crop) > 0)[0]
                     masks[kind] = labels.astype(np.int32)
                 given = {kind: labels[None] for kind, labels in masks.items()}
@@ -268,11 +274,11 @@ def main() -> None:
         for case in cases:
             fields.append(compare(case, same, whole))
             print(fields[-1], flush=True)
-            if kind == "nf1":
+            if kind == "nf1" and not options.crop:
                 nuclei += areas(case)
-    text = page(same, whole, fields, nuclei)
-    options.out.write_text(text, encoding="utf-8")
-    print(text)
+            text = page(same, whole, fields, nuclei)  # after each field: a run that is stopped has its page
+            options.out.write_text(text, encoding="utf-8")
+    print(options.out.read_text(encoding="utf-8"))
     shares = {
         name: {family: tally.good[family] / n for family, n in tally.total.items() if n}
         for name, tally in (("same_masks", same), ("end_to_end", whole))

@@ -8,6 +8,7 @@ Labels are CellProfiler 4.2.8's pixel by pixel (docs/fast_parity.md says on what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.ndimage
@@ -152,7 +153,7 @@ def _declump(
         filled = kernels.fill_holes(labels) if settings.fill_holes == NEVER else labels
         distance = scipy.ndimage.distance_transform_edt(filled > 0)
         # A little noise makes maxima unique; it is the module's own, from NumPy's legacy generator.
-        distance += np.random.RandomState(0).uniform(0, 0.001, distance.shape)
+        distance += _unique_maxima(distance.shape)
         peaks = _peaks(distance, labels, footprint, factor)
     else:
         raise InvalidSegmentation(f"maxima: got {maxima!r}, expected Intensity, Shape or None")
@@ -169,6 +170,11 @@ def _declump(
     else:
         raise InvalidSegmentation(f"watershed: got {lines!r}, expected Intensity, Shape, Propagate or None")
     return kernels.watershed(relief, markers, inside)
+
+
+@lru_cache(maxsize=4)
+def _unique_maxima(shape: tuple[int, ...]) -> Float[np.ndarray, "h w"]:
+    return np.random.RandomState(0).uniform(0, 0.001, shape)
 
 
 def _disk(radius: float) -> Bool[np.ndarray, "a a"]:
@@ -281,13 +287,8 @@ def identify_tertiary(larger: Objects, smaller: Objects, settings: Tertiary) -> 
 
 
 def outline(labels: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Pixels of objects with an 8-neighbour of another value, or on the picture's edge (centrosome `outline`)."""
-    lowest = scipy.ndimage.minimum_filter(labels, 3, mode="nearest")
-    highest = scipy.ndimage.maximum_filter(labels, 3, mode="nearest")
-    out = lowest != highest
-    out[[0, -1]] = True
-    out[:, [0, -1]] = True
-    return np.asarray(out & (labels != 0))
+    """Pixels of objects with an 8-neighbour of another value, or on the picture's edge."""
+    return np.asarray(kernels.outline(np.ascontiguousarray(labels)))
 
 
 def _touching(labels: Integer[np.ndarray, "h w"]) -> Integer[np.ndarray, " k"]:

@@ -117,24 +117,16 @@ def _shrink(padded, tables):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _smaller(key, tie, a, b):
-    return key[a] < key[b] or (key[a] == key[b] and tie[a] < tie[b])
-
-
-@njit(cache=True, nogil=True)
-@no_type_check
 def _push(key, tie, load, n, k, t, v):
     """Adds an entry to a binary heap of `n`, smallest (key, tie) first; the caller keeps room."""
-    key[n], tie[n], load[n] = k, t, v
     child = n
     while child > 0:
         parent = (child + 1) // 2 - 1
-        if not _smaller(key, tie, child, parent):
+        if not (k < key[parent] or (k == key[parent] and t < tie[parent])):
             break
-        key[parent], key[child] = key[child], key[parent]
-        tie[parent], tie[child] = tie[child], tie[parent]
-        load[parent], load[child] = load[child], load[parent]
+        key[child], tie[child], load[child] = key[parent], tie[parent], load[parent]
         child = parent
+    key[child], tie[child], load[child] = k, t, v
 
 
 @njit(cache=True, nogil=True)
@@ -142,24 +134,19 @@ def _push(key, tie, load, n, k, t, v):
 def _pop(key, tie, load, n):
     """Moves the smallest entry of a heap of `n` to place n - 1."""
     n -= 1
-    key[0], key[n] = key[n], key[0]
-    tie[0], tie[n] = tie[n], tie[0]
-    load[0], load[n] = load[n], load[0]
+    k, t, v = key[n], tie[n], load[n]
+    key[n], tie[n], load[n] = key[0], tie[0], load[0]
     i = 0
-    while True:
-        left, right, least = 2 * i + 1, 2 * i + 2, i
-        if left >= n:
-            return
-        if _smaller(key, tie, left, i):
-            least = left
-        if right < n and _smaller(key, tie, right, least):
+    while 2 * i + 1 < n:
+        least, right = 2 * i + 1, 2 * i + 2
+        if right < n and (key[right] < key[least] or (key[right] == key[least] and tie[right] < tie[least])):
             least = right
-        if least == i:
-            return
-        key[least], key[i] = key[i], key[least]
-        tie[least], tie[i] = tie[i], tie[least]
-        load[least], load[i] = load[i], load[least]
+        if not (key[least] < k or (key[least] == k and tie[least] < t)):
+            break
+        key[i], tie[i], load[i] = key[least], tie[least], load[least]
         i = least
+    if n > 0:
+        key[i], tie[i], load[i] = k, t, v
 
 
 def watershed(
@@ -283,12 +270,7 @@ def fill_holes(
     background, count = scipy.ndimage.label(labels == 0)
     regions = np.where(labels == 0, background + top + 1, labels).astype(np.int64)
     total = top + count + 2
-    # Edges of the graph of touching regions, both ways, sorted.
-    a = np.concatenate([regions[:-1].ravel(), regions[:, :-1].ravel()])
-    b = np.concatenate([regions[1:].ravel(), regions[:, 1:].ravel()])
-    differ = a != b
-    a, b = a[differ], b[differ]
-    edges = np.unique(np.concatenate([a * total + b, b * total + a]))
+    edges = np.unique(_edges(regions, total))  # of the graph of touching regions, both ways
     start = np.searchsorted(edges // total, np.arange(total + 1))
     outside = np.zeros(total, bool)
     frame = np.unique(np.concatenate([regions[0], regions[:, 0], regions[-1], regions[:, -1]]))
@@ -303,6 +285,27 @@ def fill_holes(
         owner[inside] = nearest[inside]
     filled = owner[regions].astype(np.int32)
     return filled if objects else np.where(labels == 0, filled, labels)
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _edges(regions, total):
+    """a * total + b for each pair of 4-neighbours in different regions a and b."""
+    height, width = regions.shape
+    out = np.empty(4096, np.int64)
+    n = 0
+    for y in range(height):
+        for x in range(width):
+            a = regions[y, x]
+            for t in range(2):
+                yy, xx = y + (t == 0), x + (t == 1)
+                if yy >= height or xx >= width or regions[yy, xx] == a:
+                    continue
+                if n + 2 > out.size:
+                    out = np.append(out, out)
+                out[n], out[n + 1] = a * total + regions[yy, xx], regions[yy, xx] * total + a
+                n += 2
+    return out[:n]
 
 
 @njit(cache=True, nogil=True)
@@ -349,3 +352,24 @@ def _walk(to, start, outside, top):
                 stack[n] = j
                 n += 1
     return ~outside, nearest
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def outline(labels):
+    """Pixels of objects with an 8-neighbour of another value, or on the picture's edge (centrosome `outline`)."""
+    height, width = labels.shape
+    out = np.zeros((height, width), np.bool_)
+    for y in range(height):
+        for x in range(width):
+            k = labels[y, x]
+            if k == 0:
+                continue
+            if y == 0 or x == 0 or y == height - 1 or x == width - 1:
+                out[y, x] = True
+                continue
+            for a in range(-1, 2):
+                for b in range(-1, 2):
+                    if labels[y + a, x + b] != k:
+                        out[y, x] = True
+    return out

@@ -7,6 +7,7 @@ single precision); the picture may be smoothed before it is compared with the co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import no_type_check
 
 import numpy as np
@@ -74,9 +75,15 @@ def foreground(picture: Num[np.ndarray, "h w"], settings: Threshold) -> Foregrou
 def smooth(picture: Num[np.ndarray, "h w"], sigma: float) -> Float[np.ndarray, "h w"]:
     """Gaussian smoothing that takes the outside for missing, not for black (centrosome
     `smooth_with_function_and_mask`)."""
-    weight = scipy.ndimage.gaussian_filter(np.ones(picture.shape), sigma, mode="constant", cval=0)
     blurred = scipy.ndimage.gaussian_filter(picture, sigma, mode="constant", cval=0)
-    return np.asarray(blurred / (weight + np.finfo(float).eps))
+    return np.asarray(blurred / _weight(picture.shape, sigma))
+
+
+@lru_cache(maxsize=4)
+def _weight(shape: tuple[int, ...], sigma: float) -> Float[np.ndarray, "h w"]:
+    """The share of the Gaussian that lies inside the picture."""
+    inside = scipy.ndimage.gaussian_filter(np.ones(shape), sigma, mode="constant", cval=0)
+    return np.asarray(inside + np.finfo(float).eps)
 
 
 def find(picture: Num[np.ndarray, "h w"], settings: Threshold) -> np.floating:
@@ -165,6 +172,11 @@ def weighted_variance(picture: Num[np.ndarray, "h w"], mask: Bool[np.ndarray, "h
     return float((np.var(fore) * len(fore) + np.var(back) * len(back)) / (len(fore) + len(back)))
 
 
+@lru_cache(maxsize=4)
+def _noise(shape: tuple[int, ...]) -> Float[np.ndarray, "h w"]:
+    return np.random.RandomState(0).normal(size=shape)
+
+
 def sum_of_entropies(picture: Num[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float:
     """Entropy of the log intensities of foreground and background, in 256 bins, after noise of 8 bits below each pixel
     (centrosome `sum_of_entropies`; the noise is NumPy's legacy generator with seed 0)."""
@@ -172,7 +184,7 @@ def sum_of_entropies(picture: Num[np.ndarray, "h w"], mask: Bool[np.ndarray, "h 
     if floor == 0:
         return 0.0
     clamped = np.maximum(picture, floor)
-    noise = np.random.RandomState(0).normal(size=picture.shape)
+    noise = _noise(picture.shape)
     delta = 2.0**-8
     kept = np.clip(clamped, picture.dtype.type(delta), picture.dtype.type(1))
     noisy = np.exp2(np.log2(kept + picture.dtype.type(delta)) * noise + (1 - noise) * np.log2(kept))

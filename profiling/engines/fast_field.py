@@ -135,7 +135,7 @@ class _Record:
         places = location.centres(self.regions(name))
         table = np.column_stack([places, np.zeros(n), np.arange(1, n + 1)])
         self.add(name, [feature for owner, feature in _found(name) if owner == name], table)
-        self.image([f"Count_{name}"], [n])
+        self.image([f"Count_{name}"], [float(n)])
 
     def related(self, parent: str, child: str) -> None:
         a, b = self.objects[parent], self.objects[child]

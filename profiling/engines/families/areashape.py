@@ -55,7 +55,7 @@ def measure(regions: Regions, settings: SizeShape, *, stable: bool = False) -> F
     if not regions.n:
         return np.zeros((0, len(names(settings))))
     area = regions.area.astype(float)
-    raw, central = _moments(regions.start, regions.y, regions.x, regions.box)
+    raw, central = _moments(regions.start, regions.y, regions.x, regions.box, 4 if settings.advanced else 3)
     if stable:
         central[:, 0, 1] = central[:, 1, 0] = 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -126,17 +126,17 @@ def _standard(
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _moments(start, y, x, box):
-    """Raw moments over the bounding box and central moments, order 0 to 3 in both axes: [n, 4, 4] each."""
+def _moments(start, y, x, box, orders):
+    """Raw moments over the bounding box and central moments, powers below `orders` in both axes: [n, 4, 4] each."""
     count = start.size - 1
     raw, central = np.zeros((count, 4, 4)), np.zeros((count, 4, 4))
     for k in range(count):
         for p in range(start[k], start[k + 1]):
             v, u = float(y[p] - box[k, 0]), float(x[p] - box[k, 1])
             by_row = 1.0
-            for i in range(4):
+            for i in range(orders):
                 term = by_row
-                for j in range(4):
+                for j in range(orders):
                     raw[k, i, j] += term
                     term *= u
                 by_row *= v
@@ -146,9 +146,9 @@ def _moments(start, y, x, box):
         for p in range(start[k], start[k + 1]):
             v, u = y[p] - box[k, 0] - cy, x[p] - box[k, 1] - cx
             by_row = 1.0
-            for i in range(4):
+            for i in range(orders):
                 term = by_row
-                for j in range(4):
+                for j in range(orders):
                     central[k, i, j] += term
                     term *= u
                 by_row *= v
@@ -234,6 +234,12 @@ def _outlines(labels, start, y, x):
         quads = 0
         for p in range(start[o], start[o + 1]):
             i, j = y[p], x[p]
+            inner = 0 < i < labels.shape[0] - 1 and 0 < j < labels.shape[1] - 1
+            for a in range(-1, 2):
+                for b in range(-1, 2):
+                    inner = inner and labels[i + a, j + b] == k
+            if inner:
+                continue
             # Every window that holds the pixel; a window is seen once for each of its pixels.
             for a in range(-1, 1):
                 for b in range(-1, 1):

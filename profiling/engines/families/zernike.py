@@ -44,24 +44,24 @@ def measure(regions: Regions, degree: int = DEGREE) -> Float[np.ndarray, "n z"]:
     """Magnitudes of each object; NaN for an object of one pixel (its circle has no area)."""
     centres, radii = enclosing_circles(regions)
     pairs, table = coefficients(degree)
-    sums = moments(regions.start, regions.y, regions.x, centres, radii, np.zeros(0, np.float32), pairs, table)
+    powers = _powers(regions.start, regions.y, regions.x, centres, radii, degree)
+    out = np.empty((regions.n, len(pairs)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.sqrt(sums[..., 0] ** 2 + sums[..., 1] ** 2) / (np.pi * radii * radii)[:, None])
+        area = np.pi * radii * radii
+        for z, ((n, m), row) in enumerate(zip(pairs, table, strict=True)):
+            terms = (n - m) // 2 + 1
+            real, imaginary = np.einsum("nkp,k->pn", powers[:, m, :terms], row[:terms][::-1])
+            out[:, z] = np.sqrt(real**2 + imaginary**2) / area
+    return out
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
-def moments(start, y, x, centres, radii, weights, pairs, table):
-    """Sum of weight * V_nm over the pixels of each object; float64 [n, z, 2]: real and imaginary part.
-
-    `weights` holds one number a pixel, or nothing for 1. V_nm = R_nm(r) (y + i x)^m / r^m, as centrosome has it.
-    """
-    count, kinds = start.size - 1, pairs.shape[0]
-    degree = 0
-    for z in range(kinds):
-        degree = max(degree, pairs[z, 0])
-    out = np.zeros((count, kinds, 2))
-    real, imaginary = np.empty(degree + 1), np.empty(degree + 1)
+def _powers(start, y, x, centres, radii, degree):
+    """Sum over each object of r^(2 k) (v + i u)^m, v and u the pixel's place on the unit disk, u^2 + v^2 = r^2 <= 1:
+    float64 [n, m, k, 2]. Every moment is a combination of them."""
+    count = start.size - 1
+    out = np.zeros((count, degree + 1, degree // 2 + 1, 2))
     for k in range(count):
         for p in range(start[k], start[k + 1]):
             v = (y[p] - centres[k, 0]) / radii[k]
@@ -69,17 +69,13 @@ def moments(start, y, x, centres, radii, weights, pairs, table):
             square = u * u + v * v
             if square > 1:
                 continue
-            weight = weights[p] if weights.size else 1.0
-            real[0], imaginary[0] = 1.0, 0.0
-            for m in range(1, degree + 1):
-                real[m] = real[m - 1] * v - imaginary[m - 1] * u
-                imaginary[m] = real[m - 1] * u + imaginary[m - 1] * v
-            for z in range(kinds):
-                n, m = pairs[z, 0], pairs[z, 1]
-                s = 0.0
-                for t in range((n - m) // 2 + 1):
-                    s = s * square + table[z, t]
-                s *= weight
-                out[k, z, 0] += s * real[m]
-                out[k, z, 1] += s * imaginary[m]
+            real, imaginary = 1.0, 0.0
+            for m in range(degree + 1):
+                a, b = real, imaginary
+                for t in range((degree - m) // 2 + 1):
+                    out[k, m, t, 0] += a
+                    out[k, m, t, 1] += b
+                    a *= square
+                    b *= square
+                real, imaginary = real * v - imaginary * u, real * u + imaginary * v
     return out
