@@ -109,6 +109,11 @@ class CellProfilerEngine:
         for slot in self._slots:
             slot.ready()
 
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Object (and "Image") → the features that the pipeline measures, in the tables' order; starts a worker."""
+        _, hello = self._slots[0].ready()
+        return {name: tuple(names) for name, names in hello["columns"].items()}
+
     def close(self) -> None:
         """Ends the workers; the engine starts new ones if it is asked again."""
         for slot in self._slots:

@@ -1,9 +1,13 @@
-"""Oracle: a pipeline's stock modules on pictures from memory, in CellProfiler's own HDF5 storage, no kernels of ours.
+"""Oracle: a pipeline's stock modules on a picture from memory, in CellProfiler's own HDF5 storage, no kernels of ours.
 
-    .venv-cellprofiler/bin/python -P tests/golden/stock_cellprofiler.py PIPELINE.cppipe PICTURES.npy OUT.npz
+    cd tests/golden
+    for name in sim128_sparse jump_border full_large; do ../../.venv-cellprofiler/bin/python -P stock_cellprofiler.py \\
+        PIPELINE.cppipe profiling/fast/$name.npz profiling/stock/$name.npz; done     # PIPELINE: that of the settings
 
-PICTURES float32 [n, 5, h, w]; OUT holds `<picture>|<object>|<feature>` arrays. It shares the shim of imports with the
-engine (without which CellProfiler does not import here) and nothing else.
+The picture is `picture` of the first file, uint16 [5, h, w]; 65535 stands for 1. The second gets `values/<object>`
+float64 [n, k] and `names/<object>`, as text with one name a line, for each object and for Image. It shares the shim of
+imports with the engine (without which CellProfiler does not import here) and nothing else. Run it with
+OPENBLAS_NUM_THREADS=1 and the NPY_DISABLE_CPU_FEATURES of profiling/engines/cellprofiler_worker/processor.py.
 """
 
 import importlib.util
@@ -18,7 +22,8 @@ CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
 OBJECTS = ("Nuclei", "Cells", "Cytoplasm")
 
 
-def main(pipeline_file: str, pictures_file: str, out_file: str) -> None:
+def main(pipeline_file: str, picture_file: str, out_file: str) -> None:
+    """Runs the Identify and Measure modules."""
     logging.disable(logging.ERROR)
     spec = importlib.util.spec_from_file_location("shim", ROOT / "profiling/engines/cellprofiler_worker/shim.py")
     shim = importlib.util.module_from_spec(spec)
@@ -38,21 +43,25 @@ def main(pipeline_file: str, pictures_file: str, out_file: str) -> None:
     pipeline = Pipeline()
     pipeline.load(pipeline_file)
     modules = [m for m in pipeline.modules() if m.module_name.startswith(("Identify", "Measure"))]
+    with np.load(picture_file) as archive:
+        picture = (archive["picture"] / 65535.0).astype(np.float32)
+    measurements, objects = Measurements(mode="memory"), ObjectSet()
+    measurements.group_number = measurements.group_index = 1
+    for name, plane in zip(CHANNELS, picture, strict=True):
+        measurements.add(name, Image(plane, scale=65535.0))
+    for module in modules:
+        module.run(Workspace(pipeline, module, measurements, objects, measurements, None))
     out = {}
-    for i, picture in enumerate(np.load(pictures_file)):
-        measurements, objects = Measurements(mode="memory"), ObjectSet()
-        measurements.group_number = measurements.group_index = 1
-        for name, plane in zip(CHANNELS, picture, strict=True):
-            measurements.add(name, Image(plane, scale=65535.0))
-        for module in modules:
-            module.run(Workspace(pipeline, module, measurements, objects, measurements, None))
-        for name in (*OBJECTS, "Image"):
-            for feature in measurements.get_feature_names(name):
-                values = np.asarray(measurements.get_current_measurement(name, feature))
-                if values.dtype.kind in "fiu":
-                    out[f"{i}|{name}|{feature}"] = values.astype(float)
-        measurements.close()
-    np.savez(out_file, **out)
+    for name in (*OBJECTS, "Image"):
+        columns = {}
+        for feature in measurements.get_feature_names(name):
+            values = np.atleast_1d(np.asarray(measurements.get_current_measurement(name, feature)))
+            if values.dtype.kind in "fiu":
+                columns[feature] = values.astype(float)
+        out[f"values/{name}"] = np.stack(list(columns.values()), axis=1)
+        out[f"names/{name}"] = np.frombuffer("\n".join(columns).encode(), np.uint8)
+    measurements.close()
+    np.savez_compressed(out_file, **out)
 
 
 if __name__ == "__main__":

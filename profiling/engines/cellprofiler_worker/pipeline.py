@@ -13,7 +13,12 @@ from cellprofiler_core.constants.modules import all_modules, builtin_modules, re
 from cellprofiler_core.image import Image
 from cellprofiler_core.object import ObjectSet
 from cellprofiler_core.pipeline import Pipeline
-from cellprofiler_core.setting.subscriber import ImageListSubscriber, ImageSubscriber
+from cellprofiler_core.setting.subscriber import (
+    ImageListSubscriber,
+    ImageSubscriber,
+    LabelListSubscriber,
+    LabelSubscriber,
+)
 from cellprofiler_core.setting.text import ImageName, LabelName
 from cellprofiler_core.utilities.core import modules as catalogue
 from cellprofiler_core.workspace import Workspace
@@ -125,6 +130,35 @@ def _objects_made(module: Any) -> set[str]:
     return {setting.value for setting in module.visible_settings() if isinstance(setting, LabelName)}
 
 
+def _objects_used(module: Any) -> set[str]:
+    used: set[str] = set()
+    for setting in module.visible_settings():
+        if isinstance(setting, LabelListSubscriber):
+            used |= set(setting.value)
+        elif isinstance(setting, LabelSubscriber):
+            used.add(setting.value)
+    return used
+
+
+def modules_to_run(pipeline: Pipeline, given: set[str], wanted: set[str]) -> list[Any]:
+    """All modules but those of files; with `given` objects, without those that make them or make what nobody needs.
+
+    A module that makes objects is needed if a module that measures uses them, or they are `wanted`, or another needed
+    module starts from them.
+    """
+    modules = [module for module in pipeline.modules() if module.module_name not in FILE_MODULES]
+    if not given:
+        return modules
+    needed, kept = set(wanted), []
+    for module in reversed(modules):
+        made = _objects_made(module)
+        if made & given or (made and not made & needed):
+            continue
+        needed |= _objects_used(module)
+        kept.append(module)
+    return kept[::-1]
+
+
 def run(
     pipeline: Pipeline,
     planes: dict[str, np.ndarray],
@@ -134,8 +168,7 @@ def run(
 ) -> ObjectSet:
     """Runs every module but those of files on one field; `planes` are float32 [h, w] in [0, 1], by channel name.
 
-    `masks` are label images that take the place of what the pipeline would find: modules that make those objects are
-    skipped, and where they cover all `wanted` objects, every Identify module is.
+    `masks` are label images that take the place of what the pipeline would find; see `modules_to_run`.
 
     Raises:
         ModuleFailed: a module raised. MemoryError: the process may not take more memory.
@@ -146,11 +179,7 @@ def run(
         measurements.add(name, Image(plane, scale=CAMERA_MAXIMUM))
     objects = ObjectSet()
     given_masks.add(objects, measurements, masks)
-    all_given = bool(masks) and set(wanted) <= set(masks)
-    for module in pipeline.modules():
-        made = _objects_made(module) if masks else set()
-        if module.module_name in FILE_MODULES or made & set(masks) or (made and all_given):
-            continue
+    for module in modules_to_run(pipeline, set(masks), set(wanted)):
         try:
             module.run(Workspace(pipeline, module, measurements, objects, measurements, None))
         except MemoryError:
