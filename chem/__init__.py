@@ -14,8 +14,8 @@ from chem.depict import depict  # here, because the name is also the file's
 if TYPE_CHECKING:
     from chem.bounded import Answer, Standardiser, standardise_within
     from chem.cache import VectorCache, encode_cached
-    from chem.domain import Applicability, Domain, TrainingCompounds, applicability, training_compounds
-    from chem.domain_fit import DomainModel, fit_domain
+    from chem.domain import Applicability, Domain, DomainModel, TrainingCompounds, applicability, training_compounds
+    from chem.domain_fit import fit_domain
     from chem.encoder import ENCODERS, Encoder, EncoderError, load_encoder
     from chem.fingerprint import FingerprintIndex, Neighbours, morgan_bits, morgan_counts, nearest, tanimoto
     from chem.library import LibraryError, load_library
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _FILES = {
     "bounded": ("Answer", "Standardiser", "standardise_within"),
     "cache": ("VectorCache", "encode_cached"),
-    "domain": ("Applicability", "Domain", "TrainingCompounds", "applicability", "training_compounds"),
-    "domain_fit": ("DomainModel", "fit_domain"),
+    "domain": ("Applicability", "Domain", "DomainModel", "TrainingCompounds", "applicability", "training_compounds"),
+    "domain_fit": ("fit_domain",),
     "encoder": ("ENCODERS", "Encoder", "EncoderError", "load_encoder"),
     "fingerprint": ("FingerprintIndex", "Neighbours", "morgan_bits", "morgan_counts", "nearest", "tanimoto"),
     "library": ("LibraryError", "load_library"),

@@ -216,7 +216,9 @@ def applicability(
         scaffold_seen=frame in training.scaffolds or not frame,
         density=density,
         score=model.score(similarity[0], density) if not model.weight or np.isfinite(density) else float("nan"),
-        expected_error=float(model.errors.get(domain.value, {}).get("mean", float("nan"))) if not seen else float("nan"),
+        expected_error=float(model.errors.get(domain.value, {}).get("mean", float("nan")))
+        if not seen
+        else float("nan"),
         basis=model.basis,
     )
 

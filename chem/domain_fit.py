@@ -1,4 +1,4 @@
-"""Learn an applicability domain: held-out compounds, the error a model made on each, and how near each lies to training.
+"""Learn an applicability domain from held-out compounds: a model's error on each, and how near it lies to training.
 
 The score that orders compounds is a mix of similarity and density; its weight is the one under which error falls most
 steadily (Spearman). The thresholds cut the score into three classes that explain most of the error's variance, with the

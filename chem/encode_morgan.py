@@ -38,8 +38,8 @@ class MorganEncoder:
         Raises ValueError naming the first string that is not a molecule.
         """
         vectors = np.zeros((len(molecules), self.dim), np.float32)
-        for row, molecule in enumerate(molecules):
-            text = molecule.smiles if isinstance(molecule, Molecule) else molecule
+        texts = [molecule.smiles if isinstance(molecule, Molecule) else molecule for molecule in molecules]
+        for row, text in enumerate(texts):
             vectors[row] = morgan_sketch([text], self.dim, self.seed)[0]
         return vectors
 

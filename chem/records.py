@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple
 
 from chem.molecule import MAX_BLOCK_CHARACTERS
 
@@ -44,23 +44,28 @@ class Record(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], TextIO]]:
+def opened(path: Path) -> Iterator[tuple[IO[bytes], io.TextIOWrapper]]:
     """The file as (bytes on disk, text): `tell` of the first says how far the reading is.
 
     Letters that are not UTF-8 become U+FFFD, so that they are refused by place. Raises `RecordsError` when the file is
     missing or its compression broken.
     """
     if not path.is_file():
-        raise RecordsError(f"file {str(path)!r} does not exist: give a CSV, SMILES or SDF file, or one of them with .gz.")
+        raise RecordsError(
+            f"file {str(path)!r} does not exist: give a CSV, SMILES or SDF file, or one of them with .gz."
+        )
     with path.open("rb") as raw:
-        stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+        packed = path.suffix.lower() == ".gz"
+        stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
         try:
             yield raw, io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise RecordsError(f"file {path.name!r} is no whole gzip file ({error}): get it again.") from error
 
 
-def records(path: Path, text: TextIO, column: str | None = None, name_column: str | None = None) -> Iterator[Record]:
+def records(
+    path: Path, text: io.TextIOWrapper, column: str | None = None, name_column: str | None = None
+) -> Iterator[Record]:
     """The records of an opened file; which kind it is says its name.
 
     column, name_column: of a CSV or TSV, by default the first of the usual names. Raises `RecordsError` for another
@@ -80,11 +85,11 @@ def kind_of(path: Path) -> str:
     kind = (endings[:-1] if endings[-1:] == [".gz"] else endings)[-1:]
     known = (*DELIMITERS, *LISTS, *TABLES)
     if not kind or kind[0] not in known:
-        raise RecordsError(f"file {path.name!r} has no known ending: expected one of {', '.join(known)}, or that with .gz.")
+        raise RecordsError(f"file {path.name!r} ends with none of {', '.join(known)}, each also with .gz: rename it.")
     return kind[0]
 
 
-def _table(text: TextIO, delimiter: str, column: str | None, name_column: str | None) -> Iterator[Record]:
+def _table(text: io.TextIOWrapper, delimiter: str, column: str | None, name_column: str | None) -> Iterator[Record]:
     before = csv.field_size_limit(_LONGEST_FIELD)  # a field too long for a SMILES is refused as such, row by row
     try:
         rows = csv.reader(text, delimiter=delimiter)
@@ -112,7 +117,7 @@ def _column(header: list[str], asked: str | None, usual: tuple[str, ...]) -> int
     return next((lower.index(name) for name in usual if name in lower), None)
 
 
-def _list(text: TextIO) -> Iterator[Record]:
+def _list(text: io.TextIOWrapper) -> Iterator[Record]:
     """Lines `SMILES`, `SMILES name` or `SMILES |extension| name`."""
     for row, line in enumerate(text, start=1):
         smiles, _, rest = line.strip().replace("\t", " ").partition(" ")
@@ -123,9 +128,10 @@ def _list(text: TextIO) -> Iterator[Record]:
         yield Record(row, rest, smiles, "smiles")
 
 
-def _blocks(text: TextIO) -> Iterator[Record]:
+def _blocks(text: io.TextIOWrapper) -> Iterator[Record]:
     """Entries of an SDF up to their data fields; what is longer than a mol block may be is cut there and refused."""
-    row, lines, size, wanted, blank = 1, [], 0, True, True
+    lines: list[str] = []
+    row, size, wanted, blank = 1, 0, True, True
     for line in text:
         if line.startswith("$$$$"):
             yield _block(row, lines)

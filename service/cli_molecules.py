@@ -1,4 +1,4 @@
-"""The commands about molecules alone: `dopaint molecules` and `dopaint benchmark domain`. Heavy imports wait for use."""
+"""The commands about molecules alone: `dopaint molecules` and `dopaint benchmark domain`. Imports wait for use."""
 
 from __future__ import annotations
 

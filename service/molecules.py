@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chem.bounded import Answer, Standardiser, Text
 from chem.molecule import InvalidSmiles, Molecule
 from chem.records import Record, kind_of, opened, records
@@ -123,12 +125,11 @@ def _placed(model: str) -> Callable[[Molecule], list[Any]]:
 
     folder = find_model(model)
     territory = Territory.read(folder, library())
-    encoder = load_encoder(folder / "encoder") if territory.space is not None else None
-    if encoder is not None:
-        check_encoder(folder, encoder.hash)
+    encoder = load_encoder(folder / "encoder")
+    check_encoder(folder, encoder.hash)
 
     def place(molecule: Molecule) -> list[Any]:
-        found = territory.place(molecule, lambda one: encoder.encode([one])[0] if encoder else None, 1).as_dict()
+        found = territory.place(molecule, lambda one: np.asarray(encoder.encode([one])[0]), 1).as_dict()
         near = found["nearest"][0]
         own = ("scaffold_in_training", "density", "expected_error")
         values = [found["domain"], found["seen_in_training"], near["inchikey"], near["tanimoto"], *map(found.get, own)]
@@ -144,10 +145,9 @@ def _written(out: Path) -> Iterator[io.TextIOBase]:
     draft = out.with_name(out.name + ".part")
     with draft.open("wb") as raw:
         packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if out.suffix == ".gz" else None
-        text = io.TextIOWrapper(packed or raw, encoding="utf-8", newline="", write_through=False)
+        text = io.TextIOWrapper(packed or raw, encoding="utf-8", newline="")
         yield text
-        text.flush()
+        text.detach()  # flushes
         if packed is not None:
             packed.close()
-        text.detach()
     draft.replace(out)

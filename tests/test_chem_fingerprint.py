@@ -8,7 +8,7 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
 from chem.depict import depict
-from chem.fingerprint import morgan_bits, morgan_counts, morgan_sketch, nearest, tanimoto
+from chem.fingerprint import fingerprint_index, morgan_bits, morgan_counts, morgan_sketch, nearest, tanimoto
 from chem.molecule import standardise
 
 SMILES = ["CCO", "CCCO", "CC(=O)Oc1ccccc1C(=O)O", "OC(=O)c1ccccc1O", "CN1CCC[C@H]1c1cccnc1", "C1CCCCC1"]
@@ -52,6 +52,26 @@ def test_nearest_orders_and_breaks_ties_by_row():
     assert found.similarity[0, :2].tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="k must lie between 1 and the 7"):
         nearest(bits[:1], bits, 8)
+
+
+def test_nearest_is_a_full_sort_and_an_index_is_the_same():
+    """Against a stable sort of similarities checked above, ties by row, for many k; also rows of no whole words."""
+    rng = np.random.default_rng(0)
+    for width in (256, 13):
+        bits = np.packbits(rng.random((300, 8 * width)) < 0.05, axis=1)
+        bits[7] = bits[250] = bits[3]
+        bits[9] = 0
+        all_pairs = tanimoto(bits[:12], bits)
+        index = fingerprint_index(bits)
+        assert len(index) == 300
+        for k in (1, 2, 10, 300):
+            order = np.argsort(-all_pairs, axis=1, kind="stable")[:, :k]
+            for references in (bits, index):
+                found = nearest(bits[:12], references, k)
+                assert np.array_equal(found.rows, order)
+                assert np.array_equal(found.similarity, np.take_along_axis(all_pairs, order, axis=1))
+    with pytest.raises(ValueError, match="different lengths"):
+        nearest(bits[:1], fingerprint_index(morgan_bits(SMILES)), 1)
 
 
 def test_a_text_that_is_no_molecule_is_named():

@@ -10,7 +10,7 @@ from rdkit import Chem
 from chem.library import DMSO_INCHIKEY, LibraryError, drugs, load_library
 from chem.molecule import standardise
 from chem.recombine import Piece, joined, pieces
-from chem.split import SplitError, check_split, choose_unseen, scaffold
+from chem.split import SplitError, check_split, choose_unseen, scaffold, split_by_group, structure_groups
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs" / "library"
 
@@ -68,6 +68,24 @@ def test_check_split_finds_leaks():
         check_split(["A" * 14, "B" * 14], ["Cc1ccccc1", "CCc1ccccc1"], ["seen", "unseen_scaffold"])
     with pytest.raises(SplitError, match="unknown split"):
         check_split(["A" * 14], ["CCO"], ["test"])
+
+
+def test_groups_join_blocks_and_scaffolds_and_parts_never_share_one():
+    """Four toluenes share a ring, two of them a block with an acyclic tautomer: all one group."""
+    smiles = ["Cc1ccccc1", "CCc1ccccc1", "CCO", "OCC", "C1CCCCC1", "CCC1CCCCC1", "CCN", "c1ccncc1"]
+    blocks = ["A", "B", "C", "C", "D", "E", "B", "F"]
+    keys = [block * 14 + "-X-N" for block in blocks]
+    groups = structure_groups(keys, smiles)
+    assert [groups.index(group) for group in groups] == [0, 0, 2, 2, 4, 4, 0, 7]
+    for seed in range(5):
+        parts = split_by_group(groups, {"train": 0.6, "test": 0.4}, seed=seed)
+        assert len({(group, part) for group, part in zip(groups, parts, strict=True)}) == len(set(groups))
+        assert set(parts) == {"train", "test"}
+    many = split_by_group(range(1000), {"train": 0.8, "valid": 0.1, "test": 0.1})
+    assert Counter(many) == {"train": 800, "valid": 100, "test": 100}
+    assert many == split_by_group(range(1000), {"train": 0.8, "valid": 0.1, "test": 0.1})
+    with pytest.raises(SplitError, match="add up to 1"):
+        split_by_group([1, 2], {"train": 0.5, "test": 0.6})
 
 
 def test_pieces_and_joined():
