@@ -34,6 +34,8 @@ CORRECTIONS: dict[str, Steps] = {
     "MAD + sphering to DMSO": [MAD, SELECT, {"name": "sphering"}],
     "MAD + PCA 95 % + sphering to DMSO": [MAD, SELECT, {"name": "pca", "fit_on": "all"}, {"name": "sphering"}],
     "MAD + ComBat by batch": [MAD, SELECT, {"name": "combat", "batch": "Batch"}],
+    "MAD + fastMNN by batch": [MAD, SELECT, {"name": "mnn", "batch": "Batch"}],
+    "MAD + Scanorama by batch": [MAD, SELECT, {"name": "scanorama", "batch": "Batch"}],
     "MAD + Harmony by batch": [
         MAD,
         SELECT,

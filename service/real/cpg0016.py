@@ -27,6 +27,8 @@ CORRECTIONS: dict[str, Steps] = {
     "PCA 95 %": [PCA],
     "PCA 95 %, whitened": [PCA, {"name": "sphering", "method": "PCA", "fit_on": "all"}],
     "ComBat by laboratory": [{"name": "combat", "batch": "Source"}],
+    "fastMNN by laboratory": [{"name": "mnn", "batch": "Source"}],
+    "Scanorama by laboratory": [{"name": "scanorama", "batch": "Source"}],
     "PCA 95 % + Harmony by laboratory": [PCA, {"name": "harmony", "by": ["Source"], "cluster_rounds": 20}],
 }
 ANYWHERE, WITHIN, MOA = "same compound, other laboratory", "the same, against the query's own laboratory", "mechanism"

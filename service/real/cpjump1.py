@@ -30,6 +30,8 @@ CORRECTIONS: dict[str, Steps] = {
     "sphering to DMSO (ZCA)": [{"name": "sphering"}],
     "PCA + sphering to DMSO": [PCA, {"name": "sphering"}],
     "ComBat by plate": [{"name": "combat", "batch": "Plate"}],
+    "fastMNN by plate": [{"name": "mnn", "batch": "Plate"}],
+    "Scanorama by plate": [{"name": "scanorama", "batch": "Plate"}],
     "PCA + Harmony by plate": [PCA, HARMONY],
     "PCA + sphering + Harmony": [PCA, {"name": "sphering"}, HARMONY],
 }

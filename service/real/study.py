@@ -14,8 +14,8 @@ import pandas as pd
 from profiling.profiles import InvalidProfiles, Profiles
 from profiling.shuffle import Found
 from profiling.steps import run_steps
-from service.score import plain
 from service.real.page import page
+from service.score import plain
 
 Steps = Sequence[Mapping[str, Any]]
 
