@@ -132,6 +132,19 @@ def test_no_call_outside_the_simulated_library_unless_asked_for(room: FakeRoom) 
     assert allowed.answer["evidence"] == "simulation"
 
 
+def test_abstaining_withholds_the_call_outside_the_domain_and_nothing_else(room: FakeRoom) -> None:
+    outside = predict_in(room, Request((STRANGE,), 4, allow_simulated=True, abstain=True))[0]
+    assert outside.answer is not None
+    assert outside.answer["domain"]["zone"] == "out"
+    assert outside.answer["moa"]["ranking"] == []
+    assert "asked to abstain" in outside.answer["withheld"]
+    assert outside.answer["request"]["abstain"]
+    inside = predict_in(room, Request(("CCCCN",), 4, abstain=True))[0].answer
+    assert inside is not None
+    assert inside["withheld"] == ""
+    assert len(inside["moa"]["ranking"]) == 3
+
+
 def test_the_right_class_is_first_with_its_evidence(room: FakeRoom) -> None:
     for smiles, label in ((UNSEEN, "alpha"), ("CCCCN", "beta"), ("CCCc1ccccc1", "gamma")):
         answer = predict_in(room, Request((smiles,), 8))[0].answer
