@@ -205,17 +205,28 @@ class CountRegression:
     def transform(self, profiles: Profiles) -> Profiles:
         """The residuals."""
         chosen = profiles.features(self.names)
-        count = profiles.column(self.column).astype(np.float64)
+        count = _cell_count(profiles, self.column)
         return chosen.with_values(chosen.values - (self.intercept + np.outer(count, self.slope)))
 
 
 def fit_cell_count(profiles: Profiles, rows: Bool[np.ndarray, " n"], column: str = "Count_Cells") -> CountRegression:
     """Least-squares line of each feature on the cell count. The count lies on the path from compound to picture, so
-    what is left is a *direct* effect, not the total one: say so wherever it is shown."""
+    what is left is a *direct* effect, not the total one: say so wherever it is shown. `column` is one of the metadata,
+    or else a feature of this name (with or without `Image_`), which itself stays as it is."""
     x = _complete(profiles, rows)
-    count = profiles.rows(rows).column(column).astype(np.float64)
+    count = _cell_count(profiles.rows(rows), column)
     centred = count - count.mean()
     if not np.isfinite(centred).all() or (centred == 0).all():
         raise InvalidProfiles(f"column {column!r} has gaps or does not vary on the rows to fit on")
     slope = centred @ (x - x.mean(axis=0)) / (centred @ centred)
-    return CountRegression(column, profiles.names, x.mean(axis=0) - slope * count.mean(), slope)
+    intercept = x.mean(axis=0) - slope * count.mean()
+    itself = np.isin(profiles.names, (column, f"Image_{column}"))
+    return CountRegression(column, profiles.names, np.where(itself, 0.0, intercept), np.where(itself, 0.0, slope))
+
+
+def _cell_count(profiles: Profiles, column: str) -> Float[np.ndarray, " n"]:
+    full = column if column.startswith(META) else META + column
+    for name in (column, f"Image_{column}"):
+        if full not in profiles.meta.columns and name in profiles.names:
+            return profiles.values[:, profiles.names.index(name)]
+    return profiles.column(column).astype(np.float64)

@@ -126,6 +126,7 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
             str | None, typer.Option(help="column of structures: the baseline by structure alone")
         ] = None,
         permutations: Annotated[int | None, typer.Option(min=1, help="for p and chance; default: 1000")] = None,
+        resamples: Annotated[int | None, typer.Option(min=1, help="for intervals; default: 1000")] = None,
         umap: Annotated[
             bool, typer.Option("--umap", help="draw a UMAP too; the first one compiles for minutes")
         ] = False,
@@ -143,6 +144,7 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
             }
             values |= {"convention": convention, "folds": folds, "references": references, "seed": seed}
             values |= {"min_compounds": min_compounds, "subset": subset, "permutations": permutations}
+            values |= {"resamples": resamples}
             values |= {"single": False if several else None, "select_features": True if select else None}
             values |= {"require": require or None}
             report = score_table(profiles, labels, out, config_from(values, config), smiles, training, umap)

@@ -131,6 +131,21 @@ def test_cell_count_regression_equals_scikit_learn():
         fit_cell_count(flat, rows)
 
 
+def test_cell_count_may_be_a_feature_which_stays():
+    rng = np.random.default_rng(8)
+    count = rng.poisson(60, 50).astype(np.float64)
+    rest = rng.normal(size=(50, 3)) + np.outer(count, [0.1, -0.2, 0.0])
+    names = ("Image_Count_Cells", "a", "b", "c")
+    meta = pd.DataFrame({"Metadata_Well": np.arange(50)})
+    by_feature = Profiles(meta, np.column_stack([count, rest]), names)
+    by_column = Profiles(meta.assign(Metadata_Count_Cells=count), rest, names[1:])
+    every = np.ones(50, dtype=bool)
+    got = fit_cell_count(by_feature, every).transform(by_feature).values
+    np.testing.assert_array_equal(got[:, 0], count)
+    np.testing.assert_allclose(got[:, 1:], fit_cell_count(by_column, every).transform(by_column).values, atol=1e-12)
+    assert np.abs(np.corrcoef(got, rowvar=False)[0, 1:]).max() < 1e-10
+
+
 def test_only_the_chosen_rows_are_fitted_on():
     p, rows = wells(10)
     changed = p.with_values(np.where(rows[:, None], p.values, -50.0))
