@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from service import benchmark_real, cli_data, cli_ldm, cli_molecules, cli_profiles, profile, setup
+from service import benchmark_real, cli_benchmark, cli_data, cli_ldm, cli_molecules, cli_profiles, profile, setup
 from service.errors import EXIT_FAILED, EXIT_REFUSED, fault_of, is_ours, sentence
 from service.request import FAILED, INVALID, Outcome
 
@@ -299,3 +299,4 @@ setup.register(setup_app, _doors)
 cli_molecules.register(app, benchmark_app, _doors, _progress)
 cli_data.register(app, _doors, _progress)
 cli_ldm.register(app, benchmark_app, _doors, _progress)
+cli_benchmark.register(benchmark_app, _doors, _progress)
