@@ -20,8 +20,13 @@ PARAMETERS = [
 #: Zero in exact arithmetic; the value is rounding noise in every CellProfiler.
 NOISE = ("CentralMoment_0_1", "CentralMoment_1_0")
 #: Columns that may differ from the command line by more than 1e-9: it keeps some results as float32 on their way to the
-#: CSV. FracAtD is the share of an object's intensity in a ring; the others are of the whole picture.
-FLOAT32_ON_THE_WAY = ("RadialDistribution_FracAtD_", "ImageQuality_", "Threshold_", "Texture_Correlation_")
+#: CSV. FracAtD is the share of an object's intensity in a ring; Haralick's correlation differs by our order of sums.
+FLOAT32_ON_THE_WAY = (
+    "RadialDistribution_FracAtD_",
+    "ImageQuality_",
+    "Threshold_OrigThreshold_",
+    "Texture_Correlation_",
+)
 
 Measure = Callable[[str, bool], FieldMeasurement]
 
