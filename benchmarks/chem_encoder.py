@@ -1,6 +1,6 @@
 """How good is a molecule vector? Three real tasks, against Morgan fingerprints and a twin with random weights.
 
-    python benchmarks/chem_encoder.py FOLDER [--data DIR] [--quick]     table, then one JSON line
+    python benchmarks/chem_encoder.py FOLDER [--data DIR] [--tasks library spelling ...]     table, then one JSON line
 
 library    nearest other drug of the same mechanism among the simulated world's 464 drugs (20 classes): leave one out
 mechanism  the same on the Repurposing Hub join (DOPAINT_DATA/repurposing_hub): single-mechanism compounds of classes of
@@ -41,6 +41,7 @@ from chem.split import split_by_group, structure_groups
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASS_SIZE = 5
+TASKS = ("library", "spelling", "mechanism", "activity")
 Vectors = dict[str, Callable[[list[str]], np.ndarray]]
 
 
@@ -159,15 +160,21 @@ def neighbours(task: str, table: pd.DataFrame, vectors: Vectors, rng: np.random.
     return show(task, len(table), means, mean_gain(hits["encoder"], hits["random twin"], rng), unit)
 
 
+def _there(path: Path) -> bool:
+    if not path.exists():
+        print(f"\nleft out: there is no {path.name} in the folder of real data (--data or DOPAINT_DATA)")
+    return path.exists()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DOPAINT_DATA", "")))
-    parser.add_argument("--quick", action="store_true", help="a tenth of the data: to see that it runs")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--activity-size", type=int, default=15_000, help="molecules of the HIV table")
     parser.add_argument("--random-seed", type=int, default=0, help="of the twin's weights")
     arguments = parser.parse_args()
     began = time.monotonic()
-    share = 0.1 if arguments.quick else 1.0
     encoder = load_encoder(arguments.folder)
     if not isinstance(encoder, T5Encoder):
         raise SystemExit("the folder holds no T5 encoder: a Morgan sketch has no random twin")
@@ -180,27 +187,26 @@ def main() -> None:
     }
     learned: Vectors = {name: vectors[name] for name in ("encoder", "random twin")}
     rng = np.random.default_rng(0)
-    result: dict[str, object] = {"encoder": encoder.hash, "dim": encoder.dim, "quick": arguments.quick}
+    result: dict[str, object] = {"encoder": encoder.hash, "dim": encoder.dim}
     library = drugs(load_library(ROOT / "configs" / "library"))
-    result["library"] = neighbours("library", library, vectors, rng)
+    if "library" in arguments.tasks:
+        result["library"] = neighbours("library", library, vectors, rng)
     spelled = {"library drugs": library["smiles"].tolist()}
     jump = arguments.data / "jump_metadata" / "compound_smiles.csv.gz"
     if jump.is_file():
         table = pd.read_csv(jump)["Metadata_SMILES"].astype(str)
         table = table[table.str.len() <= 200]
-        spelled["JUMP"] = table.sample(round(1000 * share), random_state=0).tolist()
-    for name, smiles in spelled.items():
+        spelled["JUMP"] = table.sample(1000, random_state=0).tolist()
+    for name, smiles in spelled.items() if "spelling" in arguments.tasks else ():
         hits = {kind: spelling_hits(encode, smiles, 1) for kind, encode in learned.items()}
         means = {kind: float(one.mean()) for kind, one in hits.items()}
         gain = mean_gain(hits["encoder"], hits["random twin"], rng)
         result[f"spelling, {name}"] = show(f"spelling, {name}", len(smiles), means, gain, "share found again")
-    if (arguments.data / "repurposing_hub").is_dir():
+    if "mechanism" in arguments.tasks and _there(arguments.data / "repurposing_hub"):
         table = mechanism_table(arguments.data)
         result["mechanism"] = neighbours("mechanism", table, vectors, rng)
-    else:
-        print("mechanism: left out, --data has no repurposing_hub")
-    if (arguments.data / "smiles" / "moleculenet_HIV.csv.gz").is_file():
-        table = activity_table(arguments.data, round(15_000 * share))
+    if "activity" in arguments.tasks and _there(arguments.data / "smiles" / "moleculenet_HIV.csv.gz"):
+        table = activity_table(arguments.data, arguments.activity_size)
         groups = structure_groups(table["inchikey"].tolist(), table["smiles"].tolist())
         test = np.array(split_by_group(groups, {"train": 0.8, "test": 0.2}, seed=0)) == "test"
         active = table["active"].to_numpy()
@@ -210,8 +216,6 @@ def main() -> None:
         gain = auc_gain(scores["encoder"], scores["random twin"], active[test], rng)
         unit = f"ROC-AUC, {int(test.sum())} tested, {int(active[test].sum())} of them active"
         result["activity"] = show("activity", len(table), areas, gain, unit)
-    else:
-        print("activity: left out, --data has no smiles/moleculenet_HIV.csv.gz")
     result["seconds"] = round(time.monotonic() - began, 1)
     result["versions"] = {"torch": torch.__version__, "rdkit": rdBase.rdkitVersion, "python": platform.python_version()}
     print("\n" + json.dumps(result))

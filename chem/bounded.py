@@ -56,6 +56,7 @@ class Standardiser:
             raise ValueError(f"workers must be at least 0 and limit_s above 0; got {workers} and {limit_s}.")
         self.workers = workers or len(os.sched_getaffinity(0))
         self.limit_s = limit_s
+        self._closed = False
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all = [_Worker(limit_s) for _ in range(self.workers)]
         for worker in self._all:
@@ -71,7 +72,8 @@ class Standardiser:
         self.close()
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; what is being asked is given up."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self._all:
             worker.end()
@@ -98,11 +100,13 @@ class Standardiser:
         worker = self._free.get()
         try:
             done = worker.ask(batch)
-            while len(done) < len(batch):  # it died: what it had not told yet is asked again, one by one
+            while len(done) < len(batch) and not self._closed:  # it died: what it had not told is asked one by one
                 told = worker.ask(batch[len(done) : len(done) + 1])
                 done += told or [Answer(_timeout(self.limit_s), self.limit_s)]
             return done
         finally:
+            if self._closed:
+                worker.end()
             self._free.put(worker)
 
 

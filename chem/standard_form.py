@@ -97,9 +97,25 @@ def _tools() -> tuple[rdMolStandardize.MetalDisconnector, rdMolStandardize.Norma
 def _cleaned(mol: Chem.Mol) -> Chem.Mol:
     """What `rdMolStandardize.Cleanup` does, with its rule tables read once a process and not once a molecule."""
     disconnector, normalizer, reionizer = _tools()
-    clean = reionizer.reionize(normalizer.normalize(disconnector.Disconnect(Chem.RemoveHs(mol))))
+    separate = disconnector.Disconnect(_thiolates_cut(Chem.RemoveHs(mol)))
+    clean = reionizer.reionize(normalizer.normalize(separate))
     Chem.AssignStereochemistry(clean, cleanIt=True, force=True)
     return clean
+
+
+def _thiolates_cut(mol: Chem.Mol) -> Chem.Mol:
+    """Bonds between an alkali metal and sulfur or selenium made ions, which RDKit's disconnector leaves."""
+    pairs = mol.GetSubstructMatches(Chem.MolFromSmarts("[Li,Na,K,Rb,Cs;X1;+0]-[#16,#34;+0]"))
+    if not pairs:
+        return mol
+    cut = Chem.RWMol(mol)
+    for metal, other in pairs:
+        cut.RemoveBond(metal, other)
+        cut.GetAtomWithIdx(metal).SetFormalCharge(1)
+        cut.GetAtomWithIdx(other).SetFormalCharge(-1)
+        cut.GetAtomWithIdx(other).SetNoImplicit(False)
+    Chem.SanitizeMol(cut)
+    return cut
 
 
 def _forget_atom_numbers(mol: Chem.Mol) -> bool:

@@ -67,6 +67,17 @@ def test_a_killed_worker_is_replaced():
         assert workers.one("CCN").smiles == "CCN"
 
 
+def test_closing_in_the_middle_leaves_no_process_behind():
+    workers = Standardiser(workers=2)
+    answers = workers.many(("C" * n + "O" for n in range(1, 250)), chunk=50)
+    assert next(answers).result == standardise("CO")
+    processes = [worker._process for worker in workers._all]
+    workers.close()
+    workers._threads.shutdown(wait=True)
+    assert all(process is None or process.poll() is not None for process in processes)
+    assert all(worker._process is None for worker in workers._all)
+
+
 def test_mol_blocks():
     block = Chem.MolToMolBlock(Chem.MolFromSmiles("CC(=O)Oc1ccccc1C(=O)[O-].[Na+]"))
     with Standardiser(workers=1) as workers:
@@ -84,7 +95,7 @@ def test_short_texts_need_no_process_and_long_ones_share_one(monkeypatch: pytest
     monkeypatch.setattr(bounded, "_shared", None)
     assert standardise_within("CCO").smiles == "CCO"
     assert bounded._shared is None
-    long = "C" * 280 + "(" + "C)" * 1 + "OCCOCCOCCOCCOCCOCCOCC"
+    long = "C" * 250 + "(C)" + "OCC" * 16
     assert standardise_within(long) == standardise(long)
     assert bounded._shared is not None
     with pytest.raises(InvalidSmiles, match="1000000 characters"):
@@ -94,7 +105,7 @@ def test_short_texts_need_no_process_and_long_ones_share_one(monkeypatch: pytest
 
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="limit_s above 0"):
-        Standardiser(limit_s=0)
+        Standardiser(limit_s=0.0)
 
 
 def test_a_worker_reads_without_torch_and_pandas():

@@ -81,6 +81,12 @@ def test_salts_and_solvents_in_any_order(stoichiometry: str):
     assert not any("mixture" in change for change in molecule.changes)
 
 
+def test_bonds_to_metals_are_cut():
+    assert standardise("CCOC(=S)S[K]").smiles == standardise("CCOC(=S)S").smiles
+    assert standardise("CCS[Na]").changes[0] == "bonds to metal cut"
+    assert standardise("CC(=O)O[Na]").smiles == "CC(=O)O"
+
+
 def test_companions_are_in_the_form_they_are_looked_up_in():
     for text in COMPANIONS:
         assert key(uncharger().uncharge(Chem.MolFromSmiles(text))) == text

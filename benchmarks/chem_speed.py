@@ -1,6 +1,6 @@
 """How fast are molecules? Standardising, encoding, and neighbours in 116,000.
 
-    python benchmarks/chem.py [--data DIR] [--encoder FOLDER] [--quick]     table, then one JSON line
+    python benchmarks/chem_speed.py [--data DIR] [--encoder FOLDER] [--quick]     table, then one JSON line
 
 standardise   10,000 JUMP SMILES through `chem.bounded.Standardiser` on all cores (started before the clock), against
               `Chem.MolFromSmiles` alone on one core, in the same run. Goal: at most 3 times as long
