@@ -1,12 +1,13 @@
 """Checkpoints that are written whole or not at all, and that a run goes on from as if it had never stopped.
 
 A checkpoint is one safetensors file: weights, their moving average, AdamW's moments and step counts, and the progress
-as text in the header. It is written beside its final name and renamed, so a stopped or full disk leaves the earlier
-one.
+as text in the header, with a sha256 of all tensors. It is written beside its final name and renamed, so a stopped or
+full disk leaves the earlier one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -84,6 +85,15 @@ def write_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str,
         ) from error
 
 
+def digest(tensors: dict[str, Tensor]) -> str:
+    """sha256 over names and bytes of tensors, in order of their names."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        flat = tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8)
+        whole.update(name.encode() + flat.numpy().tobytes())
+    return whole.hexdigest()
+
+
 def save_checkpoint(
     path: Path, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: Progress
 ) -> None:
@@ -92,14 +102,14 @@ def save_checkpoint(
     tensors |= {f"ema.{n}": t for n, t in ema.average.items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    write_atomically(tensors, path, {"progress": json.dumps(asdict(progress))})
+    write_atomically(tensors, path, {"progress": json.dumps(asdict(progress)), "sha256": digest(tensors)})
 
 
 def load_checkpoint(path: Path, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, config: str) -> Progress:
     """Bring a run back to where its checkpoint left it; returns the progress.
 
-    Raises CheckpointError, naming the file, when it is no whole safetensors file, when it was made under another
-    configuration, or when a tensor is missing or has another shape.
+    Raises CheckpointError, naming the file, when it is no whole safetensors file, when a bit of it is not what was
+    written, when it was made under another configuration, or when a tensor is missing or has another shape.
     """
     try:
         with safe_open(path, framework="pt") as handle:
@@ -112,6 +122,11 @@ def load_checkpoint(path: Path, module: nn.Module, ema: Ema, optimiser: torch.op
         ) from error
     if "progress" not in metadata:
         raise CheckpointError(f"checkpoint: {path} holds no progress; expected a file written by dopaint train")
+    if "sha256" in metadata and metadata["sha256"] != digest(tensors):
+        raise CheckpointError(
+            f"checkpoint: {path} is not what was written (the sha256 of its tensors differs); delete it to start "
+            "again, or bring back a copy"
+        )
     progress = Progress(**json.loads(metadata["progress"]))
     if progress.config != config:
         raise CheckpointError(
@@ -132,7 +147,7 @@ def load_checkpoint(path: Path, module: nn.Module, ema: Ema, optimiser: torch.op
                 "configuration that it was made with"
             )
     module.load_state_dict(states["weights"])
-    ema.average = {name: states["ema"][name].clone() for name in ema.average}
+    ema.average = {name: states["ema"][name].to(old.device, copy=True) for name, old in ema.average.items()}
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in states["optimiser"].items():
         number, key = name.split(".", 1)

@@ -6,8 +6,8 @@ that is conditional on everything, free of confounders (compound only), or uncon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ldm.data import philox
 
 TOKENS = ("compound", "source", "batch", "plate_format", "well")
+PLATE = "plate"  # the optional token after them; a plate that training did not see is the null token
 PLATE_SHAPES = {384: (16, 24), 1536: (32, 48)}
 N_POSITION = 9  # relative row and column, distance to the edge, three decays with it, three one-sided decays
 
@@ -31,8 +32,9 @@ class UnknownContext(ValueError):
 @dataclass(frozen=True)
 class Conditions:
     """Conditions of b rows as tensors: compound vectors, positions in the vocabularies of source, batch and plate
-    format, well position features,
-    and which of TOKENS are given (False = the learned null)."""
+    format, well position features, which of TOKENS (and PLATE, where the model has it) are given (False = the learned
+    null), and the position of the plate, None for models without.
+    """
 
     compound: Float[Tensor, "b d"]
     source: Int[Tensor, " b"]
@@ -40,22 +42,28 @@ class Conditions:
     plate_format: Int[Tensor, " b"]
     well: Float[Tensor, "b p"]
     given: Bool[Tensor, "b k"]
+    plate: Int[Tensor, " b"] | None = None
 
     def __len__(self) -> int:
         return len(self.compound)
 
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditions:
+        parts = (getattr(self, name) for name in self.__dataclass_fields__)
+        return Conditions(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+
     def rows(self, index: Int[Tensor, " n"]) -> Conditions:
         """Some of the rows."""
-        return Conditions(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return self._each(lambda part: part[index])
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on a device."""
-        return Conditions(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return self._each(lambda part: part.to(device))
 
     def keeping(self, *tokens: str) -> Conditions:
         """The same rows with only these tokens given; without arguments nothing is given (unconditional)."""
-        kept = torch.tensor([name in tokens for name in TOKENS], device=self.given.device)
-        return Conditions(self.compound, self.source, self.batch, self.plate_format, self.well, self.given & kept)
+        names = (*TOKENS, PLATE)[: self.given.shape[1]]
+        kept = torch.tensor([name in tokens for name in names], device=self.given.device)
+        return replace(self, given=self.given & kept)
 
 
 def position_features(
@@ -122,6 +130,8 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
     compound_dim: length of a compound vector; compound_tokens: how many tokens it becomes. sources, batches,
     plate_formats: the vocabularies; batch_sources names the source of each batch, so that a batch under another
     source is refused. hidden: width of the perceptrons. fourier: octaves of sine and cosine of the well position.
+    use_context: False for the control without confounders: context tokens are always null. plates: vocabulary of the
+    optional plate token, empty for none.
     """
 
     config_name = "config.json"
@@ -139,8 +149,11 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         hidden: int = 256,
         compound_tokens: int = 1,
         fourier: int = 4,
+        use_context: bool = True,
+        plates: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.use_context, self.plates = use_context, tuple(plates)
         self.width, self.compound_tokens, self.fourier = width, compound_tokens, fourier
         self.sources, self.batches, self.plate_formats = tuple(sources), tuple(batches), tuple(plate_formats)
         self.batch_sources = tuple(batch_sources)
@@ -158,16 +171,23 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         self.plate_format = nn.Embedding(len(self.plate_formats), width)
         n_well = N_POSITION + 4 * fourier
         self.well = nn.Sequential(nn.Linear(n_well, hidden), nn.SiLU(), nn.Linear(hidden, width))
-        n_tokens = compound_tokens + len(TOKENS) - 1
+        n_tokens = self.n_tokens
         self.null = nn.Parameter(torch.randn(n_tokens, width) * 0.02)
         self.kind = nn.Parameter(torch.randn(n_tokens, width) * 0.02)
         self.pool = nn.Sequential(nn.Linear(n_tokens * width, 2 * hidden), nn.SiLU(), nn.Linear(2 * hidden, pooled))
         self.norm = nn.LayerNorm(width)
+        if self.plates:
+            self.plate = nn.Embedding(len(self.plates), width)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Kinds of tokens, in order."""
+        return (*TOKENS, PLATE) if self.plates else TOKENS
 
     @property
     def n_tokens(self) -> int:
         """Tokens a row."""
-        return self.compound_tokens + len(TOKENS) - 1
+        return self.compound_tokens + len(self.tokens) - 1
 
     def standardise(self, vectors: Float[Tensor, "m d"]) -> None:
         """Store mean and sd of the training compounds' vectors; entries that do not vary are divided by 1."""
@@ -176,7 +196,8 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         self.compound_sd.copy_(torch.where(sd > 1e-6, sd, torch.ones_like(sd)))
 
     def conditions(self, compounds: Float[np.ndarray, "b d"], contexts: pd.DataFrame) -> Conditions:
-        """Conditions of rows: compound vectors [b, d] and a table with source, batch, plate_format, row and column.
+        """Conditions of rows: compound vectors [b, d] and a table with source, batch, plate_format, row and column (and
+        plate, for models that take it).
 
         Raises UnknownContext for what the model was not trained on, and for a batch under another source than its own.
         """
@@ -198,13 +219,20 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         well = position_features(
             contexts["row"].to_numpy(), contexts["column"].to_numpy(), contexts["plate_format"].to_numpy()
         )
+        given, plate = torch.ones(len(contexts), len(self.tokens), dtype=torch.bool), None
+        given[:, 1:] = self.use_context
+        if self.plates:
+            at = pd.Index(self.plates).get_indexer(contexts.get("plate", pd.Series([""] * len(contexts))).astype(str))
+            plate = torch.from_numpy(np.maximum(at, 0).astype(np.int64))
+            given[:, -1] &= torch.from_numpy(at >= 0)
         return Conditions(
             torch.from_numpy(np.ascontiguousarray(compounds, dtype=np.float32)),
             torch.from_numpy(source),
             torch.from_numpy(batch),
             torch.from_numpy(formats),
             torch.from_numpy(well),
-            torch.ones(len(contexts), len(TOKENS), dtype=torch.bool),
+            given,
+            plate,
         )
 
     def forward(self, conditions: Conditions) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b p"]]:
@@ -218,16 +246,15 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
             else place[:, :0]
         )
         well = self.well(torch.cat([conditions.well, angles.sin(), angles.cos()], dim=1))
-        others = torch.stack(
-            [
-                self.source(conditions.source),
-                self.batch(conditions.batch),
-                self.plate_format(conditions.plate_format),
-                well,
-            ],
-            dim=1,
-        )
-        tokens = torch.cat([compound, others], dim=1)
+        others = [
+            self.source(conditions.source),
+            self.batch(conditions.batch),
+            self.plate_format(conditions.plate_format),
+            well,
+        ]
+        if self.plates:
+            others.append(self.plate(conditions.plate))
+        tokens = torch.cat([compound, torch.stack(others, dim=1)], dim=1)
         given = torch.cat([conditions.given[:, :1].expand(-1, self.compound_tokens), conditions.given[:, 1:]], dim=1)
         tokens = self.norm(torch.where(given[:, :, None], tokens, self.null) + self.kind)
         return tokens, self.pool(tokens.flatten(1))
@@ -237,7 +264,4 @@ def training_drop(
     conditions: Conditions, seed: int, step: int, each: float, context: float, everything: float
 ) -> Conditions:
     """Conditions with tokens dropped, as a function of (seed, step) only."""
-    given = drop_tokens(conditions.given, philox(seed, step, 3), each, context, everything)
-    return Conditions(
-        conditions.compound, conditions.source, conditions.batch, conditions.plate_format, conditions.well, given
-    )
+    return replace(conditions, given=drop_tokens(conditions.given, philox(seed, step, 3), each, context, everything))

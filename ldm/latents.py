@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.autoencoder import GroupAutoencoder
-from ldm.data import TrainingData
+from ldm.data import TrainingData, TrainingDataError
 
 log = logging.getLogger("dopaint.training")
 
@@ -27,7 +27,7 @@ def cache_key(autoencoder: GroupAutoencoder, data: TrainingData) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in autoencoder.vae.state_dict().items():
-        digest.update(name.encode() + tensor.detach().float().contiguous().numpy().tobytes())
+        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     mean, sd = autoencoder.scale()
     digest.update(
         mean.numpy().tobytes() + sd.numpy().tobytes() + repr((autoencoder.channels, data.pictures.shape)).encode()
@@ -37,10 +37,17 @@ def cache_key(autoencoder: GroupAutoencoder, data: TrainingData) -> str:
 
 
 def cached_latents(
-    autoencoder: GroupAutoencoder, data: TrainingData, folder: Path, batch: int = 16, report: int = 2000
+    autoencoder: GroupAutoencoder,
+    data: TrainingData,
+    folder: Path,
+    batch: int = 16,
+    report: int = 2000,
+    device: torch.device | str = "cpu",
 ) -> Float[np.ndarray, "n z y x"]:
     """Normalised latents of all rows, float16 [n, z, y, x], memory-mapped from `folder`/latents.npy, which is made
     if it is not there or does not fit.
+
+    Raises TrainingDataError when the disk has no room for it.
     """
     path, note = folder / "latents.npy", folder / "latents.json"
     key = cache_key(autoencoder, data)
@@ -48,17 +55,29 @@ def cached_latents(
         folder.mkdir(parents=True, exist_ok=True)
         height, width = data.pictures.shape[-2] // autoencoder.factor, data.pictures.shape[-1] // autoencoder.factor
         part = path.with_name("latents.part.npy")
-        out = np.lib.format.open_memmap(
-            part, mode="w+", dtype=np.float16, shape=(len(data.rows), autoencoder.latent_channels, height, width)
-        )
+        shape = (len(data.rows), autoencoder.latent_channels, height, width)
+        try:
+            out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
+            with part.open("r+b") as handle:  # room now, or writing into the map would end the process without a word
+                os.posix_fallocate(handle.fileno(), 0, part.stat().st_size)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise TrainingDataError(
+                f"latents: {path} could not be made ({error}); {2 * np.prod(shape) / 2**30:.2f} GiB are needed, free "
+                "some disk or give another output folder"
+            ) from error
         # bfloat16 halves the time on a CPU; its error (a third of a per cent) is far below the noise of the first
         # time step
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        kind = torch.device(device).type
+        autoencoder.vae.to(device)
+        with torch.no_grad(), torch.autocast(kind, dtype=torch.bfloat16):
             for start in range(0, len(out), batch):
                 index = np.arange(start, min(start + batch, len(out)))
-                out[index] = autoencoder.encode(torch.from_numpy(data.read(index))).half().numpy()
+                pictures = torch.from_numpy(data.read(index)).to(device)
+                out[index] = autoencoder.encode(pictures).half().cpu().numpy()
                 if start % report < batch:
                     log.info(f"latents {start} of {len(out)}")
+        autoencoder.vae.to("cpu")
         out.flush()
         del out
         os.replace(part, path)

@@ -7,7 +7,7 @@ functions of (seed, step).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.condition import Conditions, training_drop
+from ldm.config import LATER
 from ldm.data import philox
 from ldm.schedule import Schedule, add_noise, min_snr_weight, velocity
 from ldm.unet import Denoiser
@@ -27,6 +28,9 @@ class DiffusionTraining:
     min_snr: gamma of the min-SNR weight, 0 for none. drop_each, drop_context, drop_everything: probabilities of
     dropping each token, all context tokens together, all tokens. statistics_*: stage one, and the weight that its
     loss keeps in stage two. precision: "no" (float32) or "bf16". threads: 0 leaves torch's number alone.
+
+    epochs: if above 0, `steps` is that many passes over the training rows. accumulate: parts that a batch is cut into,
+    one after the other, with the same gradient. tracker: "tensorboard" or another of accelerate's, "" for none.
     """
 
     seed: int = 1
@@ -52,6 +56,9 @@ class DiffusionTraining:
     save_minutes: float = 5.0
     validate_minutes: float = 10.0
     validate_rows: int = 256
+    epochs: float = field(default=0.0, metadata=LATER)
+    accumulate: int = field(default=1, metadata=LATER)
+    tracker: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -77,34 +84,55 @@ def uniform_steps(n: int, total: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(((np.arange(n) + rng.random()) / n * total).astype(np.int64))
 
 
-def statistics_loss(net: torch.nn.Module, held: TrainingSet, config: DiffusionTraining, step: int) -> Float[Tensor, ""]:
-    """Stage one: mean squared error of the predicted statistics of one batch."""
+def device_of(net: torch.nn.Module) -> torch.device:
+    """Where the weights are."""
+    return next(net.parameters()).device
+
+
+Shard = tuple[int, int]
+"""(k, of): rows k, k + of, k + 2 of, ... of a batch; all shards together are the batch, whose draws none of them
+changes."""
+
+
+def statistics_loss(
+    net: torch.nn.Module, held: TrainingSet, config: DiffusionTraining, step: int, shard: Shard = (0, 1)
+) -> Float[Tensor, ""]:
+    """Stage one: mean squared error of the predicted statistics of one batch, or of a shard of it."""
     index = torch.from_numpy(draw(held.train, config.statistics_batch, philox(config.seed, step, 1)))
     given = training_drop(
         held.conditions.rows(index), config.seed, step, config.drop_each, config.drop_context, config.drop_everything
     )
-    _, predicted = net(None, None, given)
-    loss: Tensor = (predicted - held.statistics[index]).pow(2).mean()
+    mine, device = torch.arange(shard[0], len(index), shard[1]), device_of(net)
+    _, predicted = net(None, None, given.rows(mine).to(device))
+    loss: Tensor = (predicted - held.statistics[index[mine]].to(device)).pow(2).mean()
     return loss
 
 
 def diffusion_loss(
-    net: torch.nn.Module, held: TrainingSet, schedule: Schedule, config: DiffusionTraining, step: int
+    net: torch.nn.Module,
+    held: TrainingSet,
+    schedule: Schedule,
+    config: DiffusionTraining,
+    step: int,
+    shard: Shard = (0, 1),
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Stage two: the loss of one batch and its v part alone."""
+    """Stage two: the loss of one batch, or of a shard of it, and its v part alone."""
     rng = philox(config.seed, step, 2)
     rows = draw(held.train, config.batch, rng)
     index = torch.from_numpy(rows)
-    x0 = torch.from_numpy(held.latents[rows].astype(np.float32))
-    noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+    noise = torch.from_numpy(rng.standard_normal((len(rows), *held.latents.shape[1:]), dtype=np.float32))
     t = torch.from_numpy(uniform_steps(len(rows), schedule.steps, rng))
     given = training_drop(
         held.conditions.rows(index), config.seed, step, config.drop_each, config.drop_context, config.drop_everything
     )
+    mine, device = torch.arange(shard[0], len(index), shard[1]), device_of(net)
+    x0 = torch.from_numpy(held.latents[rows[mine.numpy()]].astype(np.float32)).to(device)
+    noise, t, given = noise[mine].to(device), t[mine].to(device), given.rows(mine).to(device)
     predicted, statistics = net(add_noise(x0, noise, t, schedule), t, given)
     squared = (predicted - velocity(x0, noise, t, schedule)).pow(2).mean(dim=(1, 2, 3))
     v_loss = (squared * min_snr_weight(t, schedule, config.min_snr)).mean() if config.min_snr else squared.mean()
-    return v_loss + config.statistics_weight * (statistics - held.statistics[index]).pow(2).mean(), v_loss.detach()
+    told = held.statistics[index[mine]].to(device)
+    return v_loss + config.statistics_weight * (statistics - told).pow(2).mean(), v_loss.detach()
 
 
 @torch.no_grad()
@@ -126,17 +154,15 @@ def held_out(
     index, other = torch.from_numpy(np.sort(rows)), torch.from_numpy(rng.permutation(n))
     noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
     t = torch.from_numpy(uniform_steps(n, schedule.steps, rng))
-    given, truth = held.conditions.rows(index), held.statistics[index]
+    device = device_of(net)
+    x0, noise, t = x0.to(device), noise.to(device), t.to(device)
+    given, truth = held.conditions.rows(index).to(device), held.statistics[index].to(device)
     xt, v = add_noise(x0, noise, t, schedule), velocity(x0, noise, t, schedule)
-    mixed = given.rows(other)
+    mixed = given.rows(other.to(device))
     variants = {
         "conditional": given,
-        "compound_shuffled": Conditions(
-            mixed.compound, given.source, given.batch, given.plate_format, given.well, given.given
-        ),
-        "context_shuffled": Conditions(
-            given.compound, mixed.source, mixed.batch, mixed.plate_format, mixed.well, given.given
-        ),
+        "compound_shuffled": replace(given, compound=mixed.compound),
+        "context_shuffled": replace(mixed, compound=given.compound, given=given.given),
         "unconditional": given.keeping(),
     }
     result: dict[str, float] = {}
@@ -147,7 +173,7 @@ def held_out(
         )
         if unet:
             total = 0.0
-            for part in torch.arange(n).split(config.batch):
+            for part in torch.arange(n, device=device).split(config.batch):
                 with torch.autocast(xt.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
                     guess, _ = net(xt[part], t[part], conditions.rows(part))
                 total += float((guess.float() - v[part]).pow(2).mean(dim=(1, 2, 3)).sum())

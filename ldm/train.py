@@ -11,87 +11,33 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
+from safetensors import SafetensorError
+from torch import Tensor
 
 from ldm.autoencoder import GroupAutoencoder
 from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
-from ldm.condition import ConditionEncoder
-from ldm.config import ConfigError, read_table, read_toml
-from ldm.data import TrainingData, load_compounds, load_data
-from ldm.latents import all_statistics, cached_latents
+from ldm.config import ConfigError, described, read_table, read_toml
+from ldm.data import load_compounds, load_data
+from ldm.latents import cached_latents
 from ldm.objective import DiffusionTraining, TrainingSet, diffusion_loss, held_out, statistics_loss
+from ldm.prepare import ConditionConfig, autoencoder_of, build_condition, prepare
+from ldm.progress import Bar, check_tracker, training_bar
 from ldm.schedule import Schedule
-from ldm.train_autoencoder import TrainingStopped, learning_rate, recipe
+from ldm.train_autoencoder import TrainingStopped, learning_rate
 from ldm.train_autoencoder import train as train_autoencoder
 from ldm.unet import Denoiser, UNetConfig, build_unet, n_parameters
 
 log = logging.getLogger("dopaint.training")
-
-
-@dataclass(frozen=True)
-class ConditionConfig:
-    """Size of the condition encoder; the widths of tokens and pooled vector are those of the U-Net."""
-
-    hidden: int = 256
-    compound_tokens: int = 1
-    fourier: int = 4
-
-
-def build_condition(
-    unet: UNetConfig, config: ConditionConfig, data: TrainingData, vectors: np.ndarray
-) -> ConditionEncoder:
-    """An untrained encoder for the sources, batches and plate formats of the training rows, standardising by all
-    compound vectors.
-    """
-    rows = data.rows[data.rows["split"] == "train"]
-    nested = rows[["source", "batch"]].drop_duplicates().sort_values(["source", "batch"])
-    encoder = ConditionEncoder(
-        compound_dim=vectors.shape[1],
-        sources=tuple(sorted(nested["source"].unique())),
-        batches=tuple(nested["batch"]),
-        batch_sources=tuple(nested["source"]),
-        plate_formats=tuple(int(f) for f in sorted(rows["plate_format"].unique())),
-        width=unet.token_width,
-        pooled=unet.pooled or 2 * unet.token_width,
-        hidden=config.hidden,
-        compound_tokens=config.compound_tokens,
-        fourier=config.fourier,
-    )
-    encoder.standardise(torch.from_numpy(vectors))
-    return encoder
-
-
-def prepare(condition: ConditionEncoder, data: TrainingData, folder: Path, latents: np.ndarray) -> TrainingSet:
-    """Join rows, compound vectors and latents. Held-out rows of batches that no training row has are left out of
-    validation: their batch has no embedding.
-    """
-    vectors, keys = load_compounds(folder)
-    rows = data.rows
-    known = rows["batch"].isin(condition.batches).to_numpy()
-    at = keys.get_indexer(rows["compound"].astype(str))
-    if (at < 0).any():
-        raise ConfigError(
-            f"training data: compound {rows['compound'].iloc[int(np.argmin(at))]} has no vector in compounds.npy; "
-            "encode it"
-        )
-    safe = rows.copy()
-    safe.loc[~known, ["source", "batch"]] = [condition.batch_sources[0], condition.batches[0]]
-    conditions = condition.conditions(vectors[at], safe)
-    train = data.indices("train")
-    return TrainingSet(
-        latents,
-        conditions,
-        all_statistics(latents, train),
-        train,
-        np.flatnonzero((rows["split"] == "val").to_numpy() & known),
-    )
 
 
 def train(
@@ -114,7 +60,7 @@ def train(
     unet = read_table(config_path, "unet", UNetConfig)
     condition = read_table(config_path, "condition", ConditionConfig)
     config = read_table(config_path, "diffusion_training", DiffusionTraining)
-    return run(unet, condition, config, data, out, autoencoder or out / "vae", start_from)
+    return run(unet, condition, config, data, out, autoencoder or autoencoder_of(tables, config_path, out), start_from)
 
 
 def run(
@@ -136,51 +82,112 @@ def run(
     if config.threads:
         torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
+    check_tracker(config.tracker)
     data, autoencoder, schedule = load_data(folder), GroupAutoencoder.load(vae), Schedule()
     vectors, _ = load_compounds(folder)
+    accelerator = Accelerator(
+        mixed_precision=config.precision,
+        log_with=config.tracker or None,
+        project_dir=out,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    check_shards(config, accelerator.num_processes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder = build_condition(unet, condition, data, vectors)
-        held = prepare(encoder, data, folder, cached_latents(autoencoder, data, out))
+        with accelerator.main_process_first():
+            latents = cached_latents(autoencoder, data, out, device=accelerator.device)
+        held = prepare(encoder, data, folder, latents)
         net = Denoiser(build_unet(unet), encoder, held.statistics.shape[1])
+    if config.epochs:
+        config = replace(config, steps=math.ceil(config.epochs * len(held.train) / config.batch))
     if start_from is not None:
         load_weights(net, start_from)
+    net.to(accelerator.device)
     log.info(
         f"U-Net {n_parameters(net.unet) / 1e6:.1f} M parameters, condition {n_parameters(encoder) / 1e6:.2f} M, "
         f"{len(held.train)} training rows"
-    )
-    accelerator = Accelerator(
-        mixed_precision=config.precision, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
     )
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
     )
     ema, checkpoint = Ema(net, config.ema_decay), out / "diffusion.safetensors"
-    described = recipe(unet, condition, config)
+    recipe = described(unet, condition, config)
     step, seconds = 0, 0.0
     if checkpoint.is_file():
-        progress = load_checkpoint(checkpoint, net, ema, optimiser, described)
+        progress = load_checkpoint(checkpoint, net, ema, optimiser, recipe)
         step, seconds = progress.step, progress.seconds
         log.info(f"going on from step {step} ({seconds / 60:.1f} min)")
     if not export_only:
+        if config.tracker:
+            accelerator.init_trackers("dopaint")
         model, prepared = accelerator.prepare(net, optimiser)
-        seconds, step = loop(
-            accelerator,
-            model,
-            net,
-            prepared,
-            ema,
-            held,
-            schedule,
-            config,
-            checkpoint,
-            described,
-            step,
-            seconds,
-            stop_at,
+        with training_bar("diffusion", accelerator.is_main_process) as bar:
+            seconds, step = loop(
+                accelerator,
+                model,
+                net,
+                prepared,
+                ema,
+                held,
+                schedule,
+                config,
+                checkpoint,
+                recipe,
+                step,
+                seconds,
+                stop_at,
+                bar,
+            )
+        accelerator.end_training()
+    result = out / "model"
+    if accelerator.is_main_process:
+        ema.copy_to(net)
+        try:
+            result = export(net.to("cpu"), autoencoder, schedule, folder, result, step, seconds)
+        except (OSError, SafetensorError) as error:
+            raise TrainingStopped(
+                f"training: {result} could not be written ({error}); the weights are safe in {checkpoint}: free some "
+                "disk and start the same command again"
+            ) from error
+    return result
+
+
+def check_shards(config: DiffusionTraining, processes: int) -> None:
+    """Raise ConfigError unless both batches can be cut into equal parts for every process and accumulation."""
+    parts = config.accumulate * processes
+    if config.accumulate < 1 or config.batch % parts or (config.statistics_steps and config.statistics_batch % parts):
+        raise ConfigError(
+            f"batch: got {config.batch} and statistics_batch {config.statistics_batch}, expected multiples of "
+            f"{parts} (accumulate {config.accumulate} on {processes} processes); change one of them"
         )
-    ema.copy_to(net)
-    return export(net, autoencoder, schedule, folder, out / "model", step, seconds)
+
+
+def backward(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    held: TrainingSet,
+    schedule: Schedule,
+    config: DiffusionTraining,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of one whole batch, cut over processes and accumulation; returns the loss and what is shown of it."""
+    of = config.accumulate * accelerator.num_processes
+    total, shown = torch.zeros(()), torch.zeros(())
+    for part in range(config.accumulate):
+        shard = (accelerator.process_index * config.accumulate + part, of)
+        with nullcontext() if part == config.accumulate - 1 else accelerator.no_sync(model):
+            loss, told = (
+                (statistics_loss(model, held, config, step, shard),) * 2
+                if step < config.statistics_steps
+                else diffusion_loss(model, held, schedule, config, step, shard)
+            )
+            accelerator.backward(loss / config.accumulate)
+        total, shown = total + loss.detach().cpu() / config.accumulate, shown + told.detach().cpu() / config.accumulate
+    if accelerator.num_processes > 1:
+        both = torch.stack([total, shown]).to(accelerator.device)
+        total, shown = accelerator.reduce(both, reduction="mean").cpu()
+    return total, shown
 
 
 def loop(
@@ -193,16 +200,19 @@ def loop(
     schedule: Schedule,
     config: DiffusionTraining,
     checkpoint: Path,
-    described: str,
+    recipe: str,
     step: int,
     seconds: float,
     stop_at: int | None,
+    bar: Bar,
 ) -> tuple[float, int]:
     """Both stages, from `step` to the end of the budget; returns seconds and steps done."""
     entered = saved = checked = time.monotonic()
     began, budget, warm, first = entered - seconds, config.max_minutes * 60.0, config.statistics_steps, step
     while True:
         seconds = time.monotonic() - began
+        if accelerator.num_processes > 1:  # all must stop at the same step
+            seconds = float(broadcast(torch.tensor(seconds, device=accelerator.device)))
         fraction = max((step - warm) / config.steps, seconds / budget if budget else 0.0)
         if fraction >= 1.0 or (stop_at is not None and step >= stop_at):
             break
@@ -214,44 +224,42 @@ def loop(
         )
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, shown = (
-            (statistics_loss(model, held, config, step),) * 2
-            if warming
-            else diffusion_loss(model, held, schedule, config, step)
-        )
+        optimiser.zero_grad(set_to_none=True)
+        loss, shown = backward(accelerator, model, held, schedule, config, step)
         if not torch.isfinite(loss):
             raise TrainingStopped(
                 f"diffusion training: the loss is {loss.item()} at step {step}; the last checkpoint is {checkpoint}: "
                 "lower learning_rate"
             )
-        optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
         step += 1
         ema.update(net, step if step <= warm else step - warm)
         now = time.monotonic()
+        speed = (config.statistics_batch if warming else config.batch) * (step - first) / max(now - entered, 1e-9)
+        left = budget - seconds if budget else seconds / max(fraction, 1e-9) - seconds
+        bar(fraction, speed, left, float(shown))
         if accelerator.is_main_process and step % (10 * config.log_every if warming else config.log_every) == 0:
-            speed = (config.statistics_batch if warming else config.batch) * (step - first) / (now - entered)
-            left = (budget - seconds if budget else seconds / max(fraction, 1e-9) - seconds) / 60.0
             name = "statistics" if warming else "v"
             log.info(
-                f"step {step} {seconds / 60:.1f} min, {left:.0f} left, {speed:.0f} pictures/s, lr {rate:.1e}, {name} "
-                f"{float(shown.detach()):.4f}"
+                f"step {step} {seconds / 60:.1f} min, {left / 60:.0f} left, {speed:.0f} pictures/s, lr {rate:.1e}, "
+                f"{name} {float(shown):.4f}"
             )
+            accelerator.log({name: float(shown), "learning_rate": rate, "pictures_per_second": speed}, step=step)
         if accelerator.is_main_process and (step == warm or now - checked > config.validate_minutes * 60.0):
             ema.swap(net)
             report = held_out(net, held, schedule, config, unet=step > warm)
             ema.swap(net)
             log.info(f"held out at step {step}: " + " ".join(f"{name} {value:.4f}" for name, value in report.items()))
+            accelerator.log({f"held_out/{name}": value for name, value in report.items()}, step=step)
             checked = now
         if step == warm:
             entered, first = time.monotonic(), step
         if accelerator.is_main_process and now - saved > config.save_minutes * 60.0:
-            save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, time.monotonic() - began, described))
+            save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, time.monotonic() - began, recipe))
             saved = now
     if accelerator.is_main_process:
-        save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, seconds, described))
+        save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, seconds, recipe))
         log.info(
             f"held out at step {step}: "
             + " ".join(

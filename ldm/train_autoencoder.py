@@ -12,9 +12,8 @@ import logging
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 from ldm.autoencoder import AutoencoderConfig, GroupAutoencoder, build_network
 from ldm.channels import ChannelGroups, to_groups
 from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
+from ldm.config import described as recipe
 from ldm.config import read_table
 from ldm.data import TrainingData, load_data, philox
 
@@ -57,14 +57,6 @@ class AutoencoderTraining:
     threads: int = 2
     log_every: int = 50
     save_minutes: float = 3.0
-
-
-def recipe(*parts: Any) -> str:
-    """The configuration as text, without what may change between an interruption and its resume (time, threads,
-    log and save intervals).
-    """
-    free = ("max_minutes", "threads", "log_every", "save_minutes")
-    return repr([{name: value for name, value in asdict(part).items() if name not in free} for part in parts])
 
 
 def gradient_loss(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], scales: int) -> Float[Tensor, ""]:

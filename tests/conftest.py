@@ -16,6 +16,7 @@ os.environ["HF_HOME"] = "/nonexistent/no-weights-of-the-users"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import ipaddress
+import json
 import socket
 from typing import Any
 
@@ -78,3 +79,35 @@ def real_data() -> Path:
     if not _DATA or not Path(_DATA).is_dir():
         pytest.skip("needs the development data: set DOPAINT_DATA to its folder")
     return Path(_DATA).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training folder of 24 random pictures (5 channels, 16 x 16), 3 compounds, 2 sources, 6 batches, 4 plates."""
+    import numpy as np
+    import pandas as pd
+
+    folder = tmp_path_factory.mktemp("tiny_training")
+    rng, n = np.random.default_rng(0), 24
+    np.save(folder / "pictures.npy", rng.uniform(-1, 1, (n, 5, 16, 16)).astype(np.float16))
+    source = [f"S{i % 2}" for i in range(n)]
+    rows = pd.DataFrame(
+        {
+            "compound": [f"K{i % 3}" for i in range(n)],
+            "source": source,
+            "batch": [f"{s}B{i % 3}" for i, s in enumerate(source)],
+            "plate": [f"{s}P{i % 4 // 2}" for i, s in enumerate(source)],
+            "plate_format": 384,
+            "row": rng.integers(0, 16, n),
+            "column": rng.integers(0, 24, n),
+            "seed": np.arange(n, dtype=np.uint64),
+            "split": ["train"] * 18 + ["val"] * 6,
+        }
+    )
+    rows.to_parquet(folder / "rows.parquet")
+    np.save(folder / "compounds.npy", rng.standard_normal((3, 5)).astype(np.float32))
+    pd.DataFrame({"compound": ["K0", "K1", "K2"]}).to_parquet(folder / "compounds.parquet")
+    scale = {"low": [0.0] * 5, "high": [1.0] * 5}
+    channels = ["DNA", "ER", "RNA", "AGP", "Mito"]
+    (folder / "intensity.json").write_text(json.dumps({"channels": channels, "sources": {"S0": scale, "S1": scale}}))
+    return folder
