@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from profiling.chance import NullPrecision, null_mean_precision, null_precision
 from profiling.metrics import expected_average_precision
+from profiling.precision import row_precision
 from profiling.profiles import META, InvalidProfiles, Profiles
 from profiling.statistics import false_discovery_rate
 
@@ -94,32 +95,6 @@ def _known(column: np.ndarray) -> Bool[np.ndarray, " n"]:
     return np.asarray(column.any(axis=1) if column.ndim == 2 else column >= 0)
 
 
-def _row_precision(
-    similar: Float[np.ndarray, "q n"], positive: Bool[np.ndarray, "q n"], negative: Bool[np.ndarray, "q n"]
-) -> Float[np.ndarray, " q"]:
-    """AP of each row among its positives and negatives; equal similarities are one threshold."""
-    count = positive.sum(axis=1)
-    most = int(count.max(initial=0))
-    if most == 0:
-        return np.full(len(similar), np.nan)
-    best = np.where(positive, similar, -np.inf)
-    own = -np.sort(-best, axis=1)[:, :most] if most * 8 > best.shape[1] else _largest(best, most)
-    against = np.where(negative, similar, -np.inf)
-    total = np.zeros(len(similar))
-    for j in range(most):
-        level = own[:, j : j + 1]
-        valid = j < count
-        hits = (own >= level).sum(axis=1)
-        precision = hits / np.maximum(hits + (against >= level).sum(axis=1), 1)
-        total += np.where(valid, precision, 0.0)
-    return np.divide(total, count, out=np.full(len(similar), np.nan), where=count > 0)
-
-
-def _largest(values: Float[np.ndarray, "q n"], most: int) -> Float[np.ndarray, "q m"]:
-    top = np.partition(values, values.shape[1] - most, axis=1)[:, -most:]
-    return -np.sort(-top, axis=1)
-
-
 def average_precisions(
     profiles: Profiles,
     pairing: Pairing,
@@ -154,7 +129,7 @@ def average_precisions(
         hits[part] = positive.sum(axis=1)
         total[part] = hits[part] + negative.sum(axis=1)
         similar = unit[at] @ unit.T if matrix is None else matrix[at]
-        precision[part] = _row_precision(similar, positive, negative)
+        precision[part] = row_precision(similar, positive, negative)
     ok = (hits > 0) & (total > hits)
     if not ok.any():
         raise InvalidProfiles("no query has both a positive and a negative under this pairing: check the columns")
