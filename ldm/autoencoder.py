@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.channels import ChannelGroups, from_groups, to_groups
 
@@ -59,12 +59,14 @@ def build_network(config: AutoencoderConfig) -> AutoencoderKL:
 class GroupAutoencoder:
     """Pictures [b, c, h, w] in [-1, 1] to normalised latents [b, groups * latent_channels, h / f, w / f] and back.
 
-    vae: the network for three-channel groups. channels: names and groups. The latents of group 0 come first.
+    vae: the network for three-channel groups. channels: names and groups. The latents of group 0 come first. small: a
+    distilled decoder (ldm.small_decoder) that decodes in place of the network's own.
     """
 
-    def __init__(self, vae: AutoencoderKL, channels: ChannelGroups) -> None:
+    def __init__(self, vae: AutoencoderKL, channels: ChannelGroups, small: nn.Module | None = None) -> None:
         self.vae = vae
         self.channels = channels
+        self.small = small
 
     @property
     def latent_channels(self) -> int:
@@ -111,6 +113,9 @@ class GroupAutoencoder:
 
     def decode(self, latents: Float[Tensor, "b z y x"]) -> Float[Tensor, "b c h w"]:
         """Pictures of normalised latents; a channel that stands in two groups is the average of both. Not clipped."""
+        if self.small is not None:
+            decoded: Tensor = self.small(latents)
+            return decoded
         mean, sd = self.scale()
         raw = latents * sd.to(latents) + mean.to(latents)
         flat = raw.unflatten(1, (len(self.channels.groups), -1)).flatten(0, 1)

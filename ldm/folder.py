@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ldm.config import from_table
 
 SETTINGS_FILE = "dopaint.json"
 PARTS = ("vae", "unet", "condition")
+DECODER = "decoder"  # the optional small decoder
 REQUIRED = ("model_index.json", SETTINGS_FILE, "intensity.json", "contexts.parquet", "scheduler/scheduler_config.json")
 REFUSED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz")
 
@@ -30,6 +32,7 @@ class PipelineSettings:
 
     micro_batch, threads: how the network is always run. sampler, steps, spacing: the default. evidence: "simulation" or
     "real". conditions: in words, for example "simulated". training_steps, training_minutes: what the weights took.
+    decoder: "full", or "small" for the distilled one in the folder's `decoder`.
     """
 
     micro_batch: int = 8
@@ -41,6 +44,7 @@ class PipelineSettings:
     conditions: str = "simulated"
     training_steps: int = 0
     training_minutes: float = 0.0
+    decoder: str = "full"
 
 
 def file_hash(path: Path) -> str:
@@ -55,7 +59,7 @@ def hashed_files(folder: Path) -> list[Path]:
     """
     files = [
         path
-        for part in (*PARTS, "scheduler")
+        for part in (*PARTS, DECODER, "scheduler")
         for path in sorted((folder / part).glob("*"))
         if path.suffix in (".safetensors", ".json")
     ]
@@ -79,6 +83,8 @@ def model_hash(folder: str | Path) -> str:
             (settings.micro_batch, settings.threads, settings.sampler, settings.steps, settings.spacing, channels)
         ).encode()
     )
+    if settings.decoder != "full":
+        digest.update(settings.decoder.encode())
     return digest.hexdigest()
 
 
@@ -98,7 +104,7 @@ def require(folder: Path) -> None:
 
 def refuse_pickles(folder: Path) -> None:
     """Raise ModelFolderError, naming the file, when a part holds weights in a format other than safetensors."""
-    for part in PARTS:
+    for part in (*PARTS, DECODER):
         for path in sorted((folder / part).glob("*")):
             if path.suffix in REFUSED:
                 raise ModelFolderError(
@@ -134,6 +140,19 @@ def check_folder(folder: Path) -> None:
         raise ModelFolderError(
             f"model folder: {folder} lacks {lost[0]}, which {SETTINGS_FILE} names; get the folder again"
         )
+
+
+def carry_over(base: Path, out: Path) -> None:
+    """Begin the folder `out` of a model that is made of the model `base`: what belongs to neither weights nor schedule
+    (settings of other rooms, the molecule encoder, the training compounds). The reference library is not carried over:
+    another model needs another one.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (SETTINGS_FILE, "training_compounds.parquet"):
+        if (base / name).is_file():
+            (out / name).write_bytes((base / name).read_bytes())
+    if (base / "encoder").is_dir():
+        shutil.copytree(base / "encoder", out / "encoder", dirs_exist_ok=True)
 
 
 def forget_origin(path: Path) -> None:

@@ -22,9 +22,11 @@ from jaxtyping import Float, UInt64
 from torch import Tensor
 
 from ldm.autoencoder import GroupAutoencoder
+from ldm.cached_attention import cached_attention
 from ldm.channels import ChannelGroups
 from ldm.condition import ConditionEncoder, Conditions, UnknownContext
 from ldm.folder import (
+    DECODER,
     ModelFolderError,
     PipelineSettings,
     check_folder,
@@ -37,6 +39,7 @@ from ldm.intensity import IntensityScale
 from ldm.sampler import get_sampler, row_noise
 from ldm.schedule import Schedule, time_steps
 from ldm.sensor import STREAM
+from ldm.small_decoder import SmallDecoder
 from ldm.unet import predict
 
 __all__ = ["CellPaintingPipeline", "ModelFolderError", "PipelineSettings", "UnknownContext", "model_hash"]
@@ -71,7 +74,8 @@ class CellPaintingPipeline(DiffusionPipeline):
 
     vae: AutoencoderKL of three-channel groups. unet: the denoiser. condition: tokens of compounds and contexts.
     scheduler: diffusers' record of the schedule. channels, intensity, known_contexts, settings: see their classes;
-    known_contexts has the columns source, batch, plate, plate_format.
+    known_contexts has the columns source, batch, plate, plate_format. small: the distilled decoder, used when the
+    settings say so.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class CellPaintingPipeline(DiffusionPipeline):
         intensity: IntensityScale,
         known_contexts: pd.DataFrame,
         settings: PipelineSettings,
+        small: SmallDecoder | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, condition=condition, scheduler=scheduler)
@@ -94,8 +99,9 @@ class CellPaintingPipeline(DiffusionPipeline):
             settings,
         )
         self.schedule = schedule_of(scheduler)
-        self.autoencoder = GroupAutoencoder(vae, channels)
-        for module in (vae, unet, condition):
+        self.small = small
+        self.autoencoder = GroupAutoencoder(vae, channels, small if settings.decoder == "small" else None)
+        for module in (vae, unet, condition, *([] if small is None else [small])):
             module.eval().requires_grad_(False)
 
     @property
@@ -164,7 +170,7 @@ class CellPaintingPipeline(DiffusionPipeline):
             padded = np.concatenate([index, np.full(size - len(index), index[0])])
             with fixed_threads(self.settings.threads), torch.no_grad():
                 x = self._latents(conditions.rows(torch.from_numpy(padded)), seeds[padded], run, times, guidance)
-                pictures = self.autoencoder.decode(x).numpy()[: len(index)]
+                pictures = self.autoencoder.decode(x).float().cpu().numpy()[: len(index)]
             yield self._camera(pictures, [sources[i] for i in index], seeds[index])
             if progress is not None:
                 progress(int(index[-1]) + 1)
@@ -180,8 +186,8 @@ class CellPaintingPipeline(DiffusionPipeline):
         parts = []
         for start in range(0, len(scaled), self.settings.micro_batch):
             with fixed_threads(self.settings.threads), torch.no_grad():
-                latents = self.autoencoder.encode(torch.from_numpy(scaled[start : start + self.settings.micro_batch]))
-                parts.append(self.autoencoder.decode(latents).numpy())
+                part = torch.from_numpy(scaled[start : start + self.settings.micro_batch]).to(self.device)
+                parts.append(self.autoencoder.decode(self.autoencoder.encode(part)).cpu().numpy())
         decoded = np.concatenate(parts) if parts else scaled
         return self._camera(decoded, sources, np.arange(len(decoded), dtype=np.uint64))
 
@@ -199,21 +205,24 @@ class CellPaintingPipeline(DiffusionPipeline):
     ) -> Float[Tensor, "b z y x"]:
         """Sample the latents of one padded micro-batch."""
         side, depth = int(self.unet.config["sample_size"]), int(self.unet.config["in_channels"])
+        device = self.device
+        conditions = conditions.to(device)
         tokens, pooled = self.condition(conditions)
         free = self.condition(conditions.keeping()) if guidance != 1.0 else None
 
         def velocity(x: Tensor, t: int) -> Tensor:
-            times = torch.full((len(x),), t, dtype=torch.int64)
+            times = torch.full((len(x),), t, dtype=torch.int64, device=device)
             v = predict(self.unet, x, times, tokens, pooled)
             if free is None:
                 return v
             plain = predict(self.unet, x, times, *free)
             return plain + guidance * (v - plain)
 
-        start = row_noise(seeds, (depth, side, side), 0)
-        latents: Tensor = run(
-            velocity, start, self.schedule, times, lambda i: row_noise(seeds, (depth, side, side), i + 1)
-        )
+        def noise(stream: int) -> Tensor:
+            return row_noise(seeds, (depth, side, side), stream).to(device)
+
+        with cached_attention(self.unet):
+            latents: Tensor = run(velocity, noise(0), self.schedule, times, lambda i: noise(i + 1))
         return latents
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
@@ -225,8 +234,9 @@ class CellPaintingPipeline(DiffusionPipeline):
         for name in ("vae", "unet", "condition"):
             for old in (folder / name).glob("*.safetensors*"):
                 old.unlink()
-        for name in ("vae", "unet", "condition"):
-            half = copy.deepcopy(getattr(self, name)).half()
+        parts = {"vae": self.vae, "unet": self.unet, "condition": self.condition}
+        for name, module in (parts if self.small is None else parts | {DECODER: self.small}).items():
+            half = copy.deepcopy(module).cpu().half()
             half.save_pretrained(folder / name, safe_serialization=True, max_shard_size=SHARD)
         self.scheduler.save_pretrained(folder / "scheduler")
         self.save_config(folder)
@@ -247,7 +257,14 @@ class CellPaintingPipeline(DiffusionPipeline):
         check_folder(folder)
         settings, channels = read_settings(folder)
         modules: dict[str, Any] = {}
-        for name, kind in (("vae", AutoencoderKL), ("unet", UNet2DConditionModel), ("condition", ConditionEncoder)):
+        kinds = [("vae", AutoencoderKL), ("unet", UNet2DConditionModel), ("condition", ConditionEncoder)]
+        if (folder / DECODER).is_dir():
+            kinds.append((DECODER, SmallDecoder))
+        elif settings.decoder == "small":
+            raise ModelFolderError(
+                f"model folder: {folder} lacks {DECODER}, which its settings name; get the folder again"
+            )
+        for name, kind in kinds:
             try:
                 with without_bars():
                     modules[name] = kind.from_pretrained(
@@ -258,6 +275,7 @@ class CellPaintingPipeline(DiffusionPipeline):
                 raise ModelFolderError(
                     f"model folder: {folder / name} cannot be loaded ({reason}); get the folder again"
                 ) from error
+        small = modules.pop(DECODER, None)
         scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
         contexts = pd.read_parquet(folder / "contexts.parquet")
         return cls(
@@ -267,6 +285,7 @@ class CellPaintingPipeline(DiffusionPipeline):
             intensity=IntensityScale.load(folder / "intensity.json"),
             known_contexts=contexts,
             settings=settings,
+            small=small,
         )
 
 

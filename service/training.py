@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,9 @@ Trainer = Callable[[Path, Path, Path, Path | None], Path]
 _TRAINERS: dict[str, str] = {
     "autoencoder_training": "ldm.train_autoencoder",
     "diffusion_training": "ldm.train",
+    "distillation": "ldm.distil",
+    "decoder_training": "ldm.train_decoder",
+    "lora": "ldm.lora",
 }
 _ENCODER_KEY = "tokenizer_sample"
 
@@ -27,10 +29,9 @@ def train(config: Path, data: Path | None, out: Path, start_from: Path | None = 
     """
     if not config.is_file():
         raise InvalidRequest(f"config {str(config)!r} does not exist: give a recipe such as configs/ldm/small.toml")
-    try:
-        table = tomllib.loads(config.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidRequest(f"config {config.name!r} is not TOML: {error}") from error
+    from ldm.config import read_toml
+
+    table = read_toml(config)
     folder = data or (Path(os.environ["DOPAINT_DATA"]) if os.environ.get("DOPAINT_DATA") else None)
     if folder is None or not folder.is_dir():
         raise InvalidRequest(f"data folder {str(folder)!r} does not exist: give --data, made by `dopaint simulate`")
