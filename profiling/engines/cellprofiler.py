@@ -141,10 +141,10 @@ class CellProfilerEngine:
         self,
         pictures: Float32[np.ndarray, "n c h w"],
         channels: Sequence[str],
-        labels: Mapping[str, Integer[np.ndarray, "n h w"]],
+        labels: Mapping[str, Integer[np.ndarray, "_ _ _"]],
         progress: Callable[[int], None] | None = None,
     ) -> list[FieldMeasurement]:
-        """As `measure`, on given objects: `labels` are label images by object name, 0 background, 1 to n the objects.
+        """As `measure`, on given objects: `labels` are label images [n, h, w] by name: 0 background, 1 to n objects.
 
         Modules that would find those objects are skipped; objects that are not given are found or derived as the
         pipeline says (cytoplasm from cells and nuclei, for example). Features of a skipped module that say how it found
