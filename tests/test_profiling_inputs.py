@@ -326,6 +326,27 @@ def test_ome_tiff_with_unnamed_channels_is_refused(tmp_path: Path) -> None:
         open_input(tmp_path)
 
 
+def test_a_file_of_an_ome_tiff_of_several_files_is_its_own_plane(tmp_path: Path) -> None:
+    """Each file's XML describes all channels; read through it, every file would give the first channel."""
+    counts = screen()[0].counts[:2]
+    files = [f"A01_{name}.ome.tif" for name in ("DNA", "ER")]
+    planes = "".join(
+        f'<TiffData FirstC="{k}" IFD="0" PlaneCount="1"><UUID FileName="{file}">urn:uuid:{k}</UUID></TiffData>'
+        for k, file in enumerate(files)
+    )
+    for k, file in enumerate(files):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{k}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" '
+            'SizeX="128" SizeY="128" SizeC="2" SizeZ="1" SizeT="1"><Channel ID="Channel:0:0" Name="DNA"/>'
+            f'<Channel ID="Channel:0:1" Name="ER"/>{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(tmp_path / file, counts[k], description=xml, metadata=None)
+    assert tifffile.imread(tmp_path / files[1]).shape == (2, 128, 128)  # the trap
+    (field,) = open_input(tmp_path, Wanted("{well}_{channel}.ome.tif"), "folder").fields
+    np.testing.assert_array_equal(read_field(field, ("DNA", "ER"), "16"), from_counts(counts))
+
+
 def test_ome_tiff_states_its_bits(tmp_path: Path) -> None:
     float_field = from_counts(screen()[0].counts[:2])
     metadata = {"axes": "CYX", "Channel": {"Name": ["DNA", "ER"]}}

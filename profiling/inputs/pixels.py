@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -130,6 +131,9 @@ def _tiff(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
                 ends = zip(page.dataoffsets, page.databytecounts, strict=False)
                 if max((start + count for start, count in ends), default=0) > whole:
                     raise BadPicture("truncated", f"{path.name} ends after {whole} bytes, before its pixels do")
+            shared = tiff.series[0].size > sum(math.prod(page.shape) for page in tiff.pages)
+            if shared:  # one of several files of one OME-TIFF: its own planes alone, never those of the others
+                return np.stack([np.asarray(page.asarray()) for page in tiff.pages]), ()
             names = ome_tiff.channel_names(tiff.ome_metadata) if tiff.ome_metadata else ()
             axes, shape = tiff.series[0].axes, tiff.series[0].shape
             return _stack(_decoded(tiff, path), axes, shape, path), names
