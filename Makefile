@@ -62,12 +62,14 @@ format: install  ## write the format and the safe lint fixes
 demo: install  ## start the service, ask it about three molecules, print their mechanisms and the page's address
 	$(BIN)/dopaint demo
 
-bench: install  ## measure: the gate and unseen drugs on the shipped model, the estimators against known truth, speed (tens of minutes)
+bench: install  ## measure: the gate and unseen drugs on the shipped model, the estimators against known truth, speed, real profiles where DOPAINT_DATA is set (tens of minutes)
 	$(BIN)/dopaint benchmark gate
 	$(BIN)/dopaint benchmark unseen
 	$(BIN)/dopaint benchmark causal
 	$(BIN)/python benchmarks/chem_encoder.py models/simulation-128/encoder
 	$(BIN)/python benchmarks/simulate.py
+	$(BIN)/python benchmarks/scoring.py
+	[ -z "$$DOPAINT_DATA" ] || $(BIN)/dopaint benchmark real
 
 # The order in which the shipped model was made. A stopped run goes on where it was when the same command is given again.
 train: install  ## train a model like the shipped one into runs/shipped (2 hours on 2 cores; the encoder needs DOPAINT_DATA)
