@@ -18,15 +18,17 @@ from ldm.unet import Denoiser
 SCALES = ("compound_mean", "compound_sd")  # of the condition encoder: facts about the data, not learned
 
 
-def load_weights(net: Denoiser, folder: Path) -> None:
-    """Begin with the weights of a trained model folder; mean and sd of the compound vectors stay those of the new
-    training data, whose molecule encoder may be another one. Raises ModelFolderError when the folder is damaged,
-    RuntimeError when the sizes differ.
+def load_weights(net: Denoiser, folder: Path) -> tuple[int, float]:
+    """Begin with the weights of a trained model folder; returns the steps and seconds that they took.
+
+    Mean and sd of the compound vectors stay those of the new training data, whose molecule encoder may be another
+    one. Raises ModelFolderError when the folder is damaged, RuntimeError when the sizes differ.
     """
     trained = CellPaintingPipeline.from_pretrained(folder)
     own = {name: value.clone() for name, value in net.condition.state_dict().items() if name in SCALES}
     net.unet.load_state_dict(trained.unet.state_dict())
     net.condition.load_state_dict({**trained.condition.state_dict(), **own})
+    return trained.settings.training_steps, 60.0 * trained.settings.training_minutes
 
 
 def export(

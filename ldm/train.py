@@ -101,8 +101,7 @@ def run(
         net = Denoiser(build_unet(unet), encoder, held.statistics.shape[1])
     if config.epochs:
         config = replace(config, steps=math.ceil(config.epochs * len(held.train) / config.batch))
-    if start_from is not None:
-        load_weights(net, start_from)
+    earlier = load_weights(net, start_from) if start_from is not None else (0, 0.0)
     net.to(accelerator.device)
     log.info(
         f"U-Net {n_parameters(net.unet) / 1e6:.1f} M parameters, condition {n_parameters(encoder) / 1e6:.2f} M, "
@@ -144,7 +143,9 @@ def run(
     if accelerator.is_main_process:
         ema.copy_to(net)
         try:
-            result = export(net.to("cpu"), autoencoder, schedule, folder, result, step, seconds)
+            result = export(
+                net.to("cpu"), autoencoder, schedule, folder, result, step + earlier[0], seconds + earlier[1]
+            )
         except (OSError, SafetensorError) as error:
             raise TrainingStopped(
                 f"training: {result} could not be written ({error}); the weights are safe in {checkpoint}: free some "

@@ -135,6 +135,8 @@ def test_a_start_from_weights_keeps_the_scale_of_the_new_vectors(data: Path, vae
     condition = CellPaintingPipeline.from_pretrained(again).condition
     np.testing.assert_allclose(condition.compound_mean, vectors.mean(0), rtol=1e-3)
     np.testing.assert_allclose(condition.compound_sd, vectors.std(0), rtol=1e-3)
+    steps = [CellPaintingPipeline.from_pretrained(folder).settings.training_steps for folder in (first, again)]
+    assert steps == [9, 10]  # 3 + 6 of the first run, 1 of the second
 
 
 def test_a_loss_that_is_not_a_number_stops_clearly(data: Path, vae: Path, tmp_path: Path) -> None:
