@@ -206,6 +206,7 @@ class Accident:
         monkeypatch.setattr(WorkerProcess, "send", sending)
 
 
+@pytest.mark.slow
 def test_worker_killed_in_the_middle_of_a_picture(
     measured: list[FieldMeasurement], pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,8 +310,9 @@ def test_worker_chooses_its_processor_and_threads_whatever_the_shell_says(
     assert chosen["OPENBLAS_NUM_THREADS"] == "1"
     assert "AVX512F" in chosen["NPY_DISABLE_CPU_FEATURES"]
     assert "PYTHONPATH" not in chosen
-    # And the worker does so by itself, too.
+    # And the worker does so by itself, too; the compiled kernels are where they were.
     shell = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    shell["NUMBA_CACHE_DIR"] = chosen["NUMBA_CACHE_DIR"]
     monkeypatch.setattr(environment, "worker_environment", lambda _: shell)
     with CellProfilerEngine(workers=1) as engine:
         assert same_bytes(engine.measure(pictures[:1], CHANNELS)[0], measured[0])
