@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from chem.encoder import Encoder, EncoderError
 from chem.molecule import Molecule
+from chem.vector import Encoder, EncoderError
 
 BLOCK = 256  # molecules encoded between two writes: what an interruption costs at most
 WAIT_S = 120.0  # for another writer

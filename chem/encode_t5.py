@@ -19,14 +19,11 @@ from jaxtyping import Float
 from transformers import AutoTokenizer, T5EncoderModel
 
 from chem.molecule import Molecule
+from chem.vector import EncoderError
 
 THREADS = 1
 MAX_TOKENS = 512
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-class EncoderError(ValueError):
-    """An encoder that cannot be found or loaded; the message says what to do."""
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,18 @@
 """Molecules -> vectors, by name or folder: MolT5, the shipped small T5, and the Morgan sketch, behind one interface.
 
 A vector is a function of the molecule and the encoder's hash. `chem.encode_t5` and `chem.encode_morgan` hold the two
-kinds; `chem.cache` keeps vectors on disk.
+kinds, `chem.vector` what both are; `chem.cache` keeps vectors on disk.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from jaxtyping import Float
 
 from chem.encode_morgan import MODEL_TYPE, MorganEncoder
-from chem.encode_t5 import EncoderError, T5Encoder, fixed_threads, folder_hash, load_t5, masked_mean
-from chem.molecule import Molecule
+from chem.encode_t5 import T5Encoder, fixed_threads, folder_hash, load_t5, masked_mean
+from chem.vector import Encoder, EncoderError
 
 __all__ = [
     "ENCODERS",
@@ -41,22 +36,6 @@ ENCODERS: dict[str, tuple[str, str]] = {
     "molt5-base": ("laituan245/molt5-base", "MolT5 base, masked mean, 768 numbers"),
     "molt5-large": ("laituan245/molt5-large", "MolT5 large, masked mean, 1,024 numbers"),
 }
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """What a model asks of an encoder. Equal `hash` means equal vectors (on one kind of machine)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def hash(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-
-    def encode(self, molecules: Sequence[Molecule] | Sequence[str], *, batch_size: int = 1) -> Float[np.ndarray, "n d"]:
-        """One vector a molecule, float32."""
-        ...
 
 
 def load_encoder(

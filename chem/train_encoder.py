@@ -32,8 +32,9 @@ from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 
 from chem.corpus import corrupt_spans, respell, train_vocabulary
-from chem.encode_t5 import EncoderError, fixed_threads, masked_mean
+from chem.encode_t5 import fixed_threads, masked_mean
 from chem.fingerprint import morgan_sketch
+from chem.vector import EncoderError
 
 IGNORED = -100  # label of padding in the cross-entropy
 

@@ -97,7 +97,7 @@ _FAULTS: dict[str, Fault] = {
     "service.settings.InvalidSettings": Fault("invalid_settings", 500, EXIT_REFUSED, "The settings were refused"),
     "service.resources.MissingResource": Fault("missing_resource", 500, EXIT_REFUSED, "The installation is incomplete"),
     "ldm.folder.ModelFolderError": Fault("missing_model", 503, EXIT_REFUSED, "The model is not there"),
-    "chem.encode_t5.EncoderError": Fault("missing_model", 503, EXIT_REFUSED, "The model's encoder is not there"),
+    "chem.vector.EncoderError": Fault("missing_model", 503, EXIT_REFUSED, "The model's encoder is not there"),
     "profiling.engines.environment.CellProfilerMissing": Fault(
         "missing_engine", 503, EXIT_REFUSED, "The measuring engine is not installed"
     ),
