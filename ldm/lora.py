@@ -27,7 +27,7 @@ from ldm.data import TrainingData, load_data
 from ldm.folder import carry_over
 from ldm.intensity import IntensityScale
 from ldm.latents import cached_latents
-from ldm.objective import DiffusionTraining, TrainingSet, diffusion_loss
+from ldm.objective import DiffusionTraining, TrainingSet, best_device, diffusion_loss
 from ldm.pipeline import CellPaintingPipeline
 from ldm.prepare import prepare
 from ldm.progress import training_bar
@@ -132,7 +132,8 @@ def run(config: LoraTraining, folder: Path, out: Path) -> Path:
     old = pipeline.condition
     condition = extended(old, data.rows[data.rows["split"] == "train"])
     autoencoder = GroupAutoencoder(pipeline.vae, pipeline.channels)
-    held = prepare(condition, data, folder, cached_latents(autoencoder, data, out))
+    device = best_device()
+    held = prepare(condition, data, folder, cached_latents(autoencoder, data, out, device=device))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         targets = LoraConfig(
@@ -140,6 +141,7 @@ def run(config: LoraTraining, folder: Path, out: Path) -> Path:
         )
         adapted = get_peft_model(pipeline.unet, targets)
         net = Denoiser(adapted.base_model.model, condition, held.statistics.shape[1])
+    net.to(device)
     condition.requires_grad_(False)
     net.head.requires_grad_(False)
     for name in ("source", "batch", "plate_format"):
@@ -152,6 +154,7 @@ def run(config: LoraTraining, folder: Path, out: Path) -> Path:
     )
     log.info(f"{sum(p.numel() for p in low_rank)} low-rank numbers, {len(held.train)} rows, {config.steps} steps")
     _learn(net, held, pipeline, config, optimiser, low_rank + rows)
+    net.to("cpu")
     write_atomically(get_peft_model_state_dict(adapted), out / ADAPTER, {"base": config.base})
     pipeline.register_modules(
         unet=adapted.merge_and_unload().requires_grad_(False).eval(), condition=condition.requires_grad_(False).eval()

@@ -89,6 +89,11 @@ def device_of(net: torch.nn.Module) -> torch.device:
     return next(net.parameters()).device
 
 
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 Shard = tuple[int, int]
 """(k, of): rows k, k + of, k + 2 of, ... of a batch; all shards together are the batch, whose draws none of them
 changes."""

@@ -27,6 +27,7 @@ from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
 from ldm.config import described as recipe
 from ldm.config import read_table
 from ldm.data import TrainingData, load_data, philox
+from ldm.progress import Bar, training_bar
 
 log = logging.getLogger("dopaint.training")
 
@@ -177,6 +178,19 @@ def run(
     """Train on opened data; `stop_at` ends the run after that many steps, as an interruption would (the schedule
     stays that of the whole run).
     """
+    with training_bar("autoencoder") as bar:
+        return _train(size, config, data, out, start_from, stop_at, bar)
+
+
+def _train(
+    size: AutoencoderConfig,
+    config: AutoencoderTraining,
+    data: TrainingData,
+    out: Path,
+    start_from: Path | None,
+    stop_at: int | None,
+    bar: Bar,
+) -> Path:
     torch.set_num_threads(config.threads)
     channels = ChannelGroups(size.channels)
     out.mkdir(parents=True, exist_ok=True)
@@ -223,6 +237,8 @@ def run(
         optimiser.step()
         step += 1
         ema.update(vae, step)
+        speed = config.batch * (step - first) / max(time.monotonic() - entered, 1e-9)
+        bar(fraction, speed, seconds / max(fraction, 1e-9) - seconds, float(parts["loss"].detach()))
         if step % config.log_every == 0:
             record(
                 out,
@@ -230,7 +246,7 @@ def run(
                 seconds,
                 fraction,
                 rate,
-                config.batch * (step - first) / max(time.monotonic() - entered, 1e-9),
+                speed,
                 parts,
                 validate(vae, ema, data, val_index, channels, config),
             )

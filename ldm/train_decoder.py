@@ -17,6 +17,7 @@ from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
 from ldm.config import described, read_table
 from ldm.data import load_data, philox, to_float
 from ldm.latents import cached_latents
+from ldm.objective import best_device
 from ldm.progress import training_bar
 from ldm.small_decoder import SmallDecoder
 from ldm.train_autoencoder import TrainingStopped, contrast_loss, gradient_loss, learning_rate
@@ -123,10 +124,13 @@ def run(
         torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
     autoencoder, data = GroupAutoencoder.load(teacher), load_data(folder)
-    latents = cached_latents(autoencoder, data, out)
+    device = best_device()
+    latents = cached_latents(autoencoder, data, out, device=device)
+    autoencoder.vae.to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = SmallDecoder(autoencoder.latent_channels, len(autoencoder.channels.names), size.widths, size.blocks)
+    net.to(device)
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     ema, checkpoint, recipe = Ema(net, config.ema_decay), out / "decoder.safetensors", described(size, config)
     step, seconds = 0, 0.0
@@ -144,6 +148,7 @@ def run(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(fraction, step, config.learning_rate, config.warmup_steps)
             z, pictures = batch_of(latents, data.pictures, index, autoencoder.factor, config, step)
+            z, pictures = z.to(device), pictures.to(device)
             with torch.no_grad():
                 wanted = autoencoder.decode(z)
             optimiser.zero_grad(set_to_none=True)
@@ -170,6 +175,6 @@ def run(
                 saved = time.monotonic()
     save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, seconds, recipe))
     ema.copy_to(net)
-    net.eval().requires_grad_(False)
+    net.to("cpu").eval().requires_grad_(False)
     net.save_pretrained(out / "decoder", safe_serialization=True)
     return out / "decoder"
