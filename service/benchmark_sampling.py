@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,8 @@ def ours(
             at = torch.full((b,), t, dtype=torch.int64, device=x.device)
             return predict(unet, x, at, tokens, pooled).float()
 
-        with cached_attention(subject.unet):
+        # a compiled network keeps its own code for attention, and a CUDA graph must not keep tensors between calls
+        with cached_attention(subject.unet) if unet is subject.unet else nullcontext():
             x = SAMPLERS["dpm++"](velocity, noise, schedule, trailing_steps(schedule, steps), lambda _: noise)
         if decode is not None:
             return x, decode(x)
