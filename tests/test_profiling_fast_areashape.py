@@ -95,6 +95,8 @@ def test_one_pixel_and_an_absent_object() -> None:
     assert np.isnan(values[0]).all()
     assert (one(values, "Area")[1], one(values, "ConvexArea")[1], one(values, "MaximumRadius")[1]) == (1, 1, 1)
     assert one(values, "MaxFeretDiameter")[1] == 0
+    assert np.isnan(one(values, "Zernike_0_0")[1])  # as CellProfiler: the circle has no area
+    assert np.isposinf(one(values, "FormFactor")[1])  # a pixel has no perimeter
     with pytest.raises(InvalidLabels, match="0 to 1"):
         regions(labels, 1)
 

@@ -52,6 +52,7 @@ def measure(regions: Regions, degree: int = DEGREE) -> Float[np.ndarray, "n z"]:
             terms = (n - m) // 2 + 1
             real, imaginary = np.einsum("nkp,k->pn", powers[:, m, :terms], row[:terms][::-1])
             out[:, z] = np.sqrt(real**2 + imaginary**2) / area
+    out[radii == 0] = np.nan
     return out
 
 
