@@ -132,12 +132,16 @@ def _shrunk_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
     if factor >= 1:
         return shape
     small = tuple(int(np.ceil(side * factor)) for side in shape)
-    if any((n - 1) / factor > side - 1 for n, side in zip(small, shape, strict=True)):
+    _check_grid(small, shape, factor)
+    return small[0], small[1]
+
+
+def _check_grid(grid: tuple[int, ...], shape: tuple[int, ...], factor: float) -> None:
+    if any((n - 1) / factor > side - 1 for n, side in zip(grid, shape, strict=True)):
         raise InvalidSettings(
             f"MeasureGranularity: subsampling {factor:g} of {shape[0]} x {shape[1]} pixels leaves the picture; use 0.5 "
             "or 0.25, or the engine cellprofiler"
         )
-    return small[0], small[1]
 
 
 def _prepared(picture: Float32[np.ndarray, "h w"], settings: Granularity) -> Float32[np.ndarray, "a b"]:
@@ -151,8 +155,8 @@ def _prepared(picture: Float32[np.ndarray, "h w"], settings: Granularity) -> Flo
     back = pixels
     if settings.background < 1:
         # The grid of the size as the module computes it, which may be a fraction.
-        grid = tuple(int(np.ceil(side * settings.background)) for side in size)
-        _shrunk_shape(pixels.shape, settings.background)
+        grid = tuple(int(np.ceil(side * settings.background)) for side in size.tolist())
+        _check_grid(grid, pixels.shape, settings.background)
         back = _sample(pixels, *(np.arange(n) / settings.background for n in grid))
     opened = grey_morphology.open_disk(back.view(np.int32), settings.radius).view(np.float32)
     if settings.background < 1:

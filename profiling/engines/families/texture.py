@@ -57,7 +57,7 @@ def image_names(settings: Texture) -> tuple[str, ...]:
 
 def quantise(picture: Float32[np.ndarray, "h w"], levels: int = 256) -> UInt8[np.ndarray, "h w"]:
     """Levels 0 to levels − 1 of a picture in [0, 1]: rounded to 8 bits as `skimage.img_as_ubyte` does, then cut."""
-    eight_bits = np.clip(np.rint(picture * np.float32(255)), 0, 255).astype(np.uint8)
+    eight_bits = texture_counts.eight_bits(np.ascontiguousarray(picture))
     if levels == 256:
         return eight_bits
     return (np.arange(256) / 255 * (levels - 1)).astype(np.uint8)[eight_bits]

@@ -27,6 +27,17 @@ def log_table() -> Float64[np.ndarray, " t"]:
     return np.concatenate([[0.0], c * np.log2(c)])
 
 
+@njit(cache=True, nogil=True)
+@no_type_check
+def eight_bits(picture):
+    """round(255 x), halves to even, of a float32 picture in [0, 1]."""
+    out = np.empty(picture.shape, np.uint8)
+    for y in range(picture.shape[0]):
+        for x in range(picture.shape[1]):
+            out[y, x] = np.uint8(min(max(np.rint(picture[y, x] * np.float32(255.0)), 0.0), 255.0))
+    return out
+
+
 @njit(inline="always")
 @no_type_check
 def _clog(c, table):
