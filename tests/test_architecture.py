@@ -22,11 +22,20 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 WORKER = ROOT / "profiling" / "engines" / "cellprofiler_worker"
 OTHER_ENVIRONMENT = ("cellprofiler", "cellprofiler_core", "centrosome", "mahotas")
 #: Distributions whose import name is another one.
-IMPORT_NAMES = {"scikit-image": "skimage", "scikit-learn": "sklearn", "pillow": "PIL", "protobuf": "google"}
+IMPORT_NAMES = {
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+    "protobuf": "google",
+    "umap-learn": "umap",
+}
 #: Needed at run time, by name, through a library that imports them itself.
 INDIRECT = {
     "sentencepiece": "transformers reads MolT5's tokenizer with it",
     "protobuf": "transformers converts that tokenizer with it",
+    "einops": "MONAI's attention is written with it",
+    "s3fs": "fsspec opens s3:// addresses with it",
+    "tensorboard": "accelerate's tracker writes with it",
 }
 
 
