@@ -170,7 +170,7 @@ def test_a_reference_compound_is_not_its_own_evidence(room: FakeRoom) -> None:
 def test_cell_count_alone_stands_beside_and_drivers_are_grouped(room: FakeRoom) -> None:
     answer = predict_in(room, Request((KNOWN,), 8))[0].answer
     assert answer is not None
-    library = room.reference.without(KEY[:14])
+    library = room.reference().without(KEY[:14])
     counts = library.profiles.values[:, library.profiles.names.index("Image_Count_Cells")]
     own = answer["cell_count"]
     assert own is not None
