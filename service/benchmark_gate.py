@@ -15,7 +15,7 @@ from causal.contexts import Contexts
 from causal.phenotype import DMSO, stream
 from ldm.quality import ceiling
 from profiling.normalise import median_mad
-from profiling.profiles import Profiles
+from profiling.profiles import COUNT_CELLS, Profiles
 from profiling.select import SelectConfig, select
 from service.engine import ModelRoom, load_room
 from service.gate import FACTORS, ROW, GateConfig, Score, compound_pairs, context_pairs, effects, score, shuffled
@@ -70,6 +70,12 @@ def normalised(
     return tuple(kept), z[0][:, index], z[1][:, index]
 
 
+def whole_cells(profiles: Profiles, control: np.ndarray) -> float:
+    """Median number of cells that lie whole in a control field; fields without cells count as 0."""
+    counted = profiles.features([COUNT_CELLS]).values[control, 0]
+    return float(np.median(np.nan_to_num(counted)))
+
+
 def _measure(room: ModelRoom, pictures: np.ndarray, meta: pd.DataFrame, tell: Callable[[int], None]) -> Profiles:
     measured = room.measure(pictures, tell)
     profiles = Profiles(meta.add_prefix("Metadata_"), measured.values, measured.names)
@@ -112,7 +118,8 @@ def run(
         compressed = room.compress(true_pictures[:ENCODED], list(rows["source"][:ENCODED]))
         autoencoder = _measure(room, compressed, rows[:ENCODED], tell("measuring the autoencoder"))
         hashes = room.provenance.document()
-    names, z_true, z_generated = normalised(true, generated, (rows["compound"] == DMSO).to_numpy())
+    control = (rows["compound"] == DMSO).to_numpy()
+    names, z_true, z_generated = normalised(true, generated, control)
     scores = score_all(pairs, rows, z_true, z_generated, blind, config)
     limit = ceiling(true.values[: len(autoencoder.values)], autoencoder.values, true.names)
     result: dict[str, object] = {
@@ -120,6 +127,7 @@ def run(
         "hashes": hashes,
         "pictures": len(rows),
         "features": len(names),
+        "whole_cells": {"true": whole_cells(true, control), "generated": whole_cells(generated, control)},
         "scores": [s.document() for s in scores],
         "passed": all(s.passed for s in scores if s.model == "model"),
         "controls_fail": not any(s.passed for s in scores if s.model != "model"),

@@ -94,7 +94,7 @@ def render(folder: Path) -> str:
     gate, unseen = (_read(folder / MEASURED / name) for name in ("gate.json", "unseen.json"))
     reference = _read(folder / "reference" / "manifest.json")
     missed = misses(gate)
-    ceiling = gate["autoencoder_ceiling"]
+    ceiling, cells = gate["autoencoder_ceiling"], gate["whole_cells"]
     weak = ", ".join(ceiling["weak"])
     parts = [
         f"# {folder.name}: a *simulation* model",
@@ -145,7 +145,8 @@ def render(folder: Path) -> str:
         "",
         "Its intervals cover the draws of contexts and noise, not the error of the model. Effects below the noise of",
         "one field, small organelles and pixel-scale texture are poor. It knows one dose, one time and one cell line.",
-        "Control fields have a median of 10 whole cells (CellProfiler, cells at the frame left out).",
+        f"Control fields have a median of {cells['true']:g} whole cells in true and {cells['generated']:g} in "
+        "generated pictures (CellProfiler, cells at the frame left out).",
         "",
     ]
     return "\n".join(parts)
