@@ -106,6 +106,27 @@ def test_a_damaged_shard_is_measured_anew(tmp_path: Path) -> None:
     assert run(fields, Quarters(), out, ALL).kept == 7
 
 
+def test_another_range_is_another_run(tmp_path: Path) -> None:
+    fields = folder(tmp_path / "in")
+    run(fields, Quarters(), tmp_path / "p.parquet", ALL)
+    assert run(fields, Quarters(), tmp_path / "p.parquet", replace(ALL, bits="12")).kept == 0
+
+
+def test_a_shard_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends before the file is moved to its place leaves nothing that counts as finished."""
+    shards = Shards(tmp_path)
+
+    def ended(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    shards.save("0000", Finished("ok"))
+    monkeypatch.setattr(Path, "replace", ended)
+    with pytest.raises(KeyboardInterrupt):
+        shards.save("ab12", Finished("ok"))
+    assert not shards.has("ab12")
+    assert shards.has("0000")
+
+
 def test_a_shard_comes_back_as_it_went(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     table = ObjectTable(("a", "b"), np.array([[1.5, np.nan], [np.inf, -0.0]]))
