@@ -31,7 +31,7 @@ from ldm.config import ConfigError, described, read_table
 from ldm.data import load_data, philox
 from ldm.folder import carry_over
 from ldm.latents import cached_latents
-from ldm.objective import TrainingSet, draw
+from ldm.objective import TrainingSet, best_device, device_of, draw
 from ldm.pipeline import CellPaintingPipeline
 from ldm.prepare import prepare
 from ldm.progress import training_bar
@@ -133,6 +133,9 @@ def stage_loss(
     given = training_drop(
         held.conditions.rows(index), config.seed, step, config.drop_each, config.drop_context, config.drop_everything
     )
+    device = device_of(student)
+    x0, noise, times, marks = (part.to(device) for part in (x0, noise, times, marks))
+    given = given.to(device)
     x = start = add_noise(x0, noise, times[:, 0], schedule)
     with torch.no_grad():
         tokens, pooled = condition(given)
@@ -161,8 +164,10 @@ def run(config: Distillation, folder: Path, out: Path, stop_at: int | None = Non
         torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
     pipeline, data = CellPaintingPipeline.from_pretrained(config.teacher), load_data(folder)
-    held = prepare(pipeline.condition, data, folder, cached_latents(pipeline.autoencoder, data, out))
-    teacher = pipeline.unet
+    device = best_device()
+    held = prepare(pipeline.condition, data, folder, cached_latents(pipeline.autoencoder, data, out, device=device))
+    pipeline.condition.to(device)
+    teacher = pipeline.unet.to(device)
     done = 0
     for k, n in enumerate(config.stages):
         kept = out / f"stage_{n}.safetensors"
@@ -177,7 +182,8 @@ def run(config: Distillation, folder: Path, out: Path, stop_at: int | None = Non
             write_atomically(dict(student.state_dict()), kept, {"stage": str(n)})
         done += config.steps
         teacher = student.eval().requires_grad_(False)
-    pipeline.register_modules(unet=teacher)
+    pipeline.condition.to("cpu")
+    pipeline.register_modules(unet=teacher.to("cpu"))
     pipeline.settings = replace(
         pipeline.settings, sampler="ddim", steps=config.stages[-1], spacing="trailing", training_steps=done
     )

@@ -105,7 +105,6 @@ def test_a_student_comes_near_its_teacher(teacher: Path, tiny_training: Path, tm
     rows = pd.read_parquet(tiny_training / "rows.parquet").iloc[:8]
     vectors = np.load(tiny_training / "compounds.npy")[[int(c[1]) for c in rows["compound"]]]
     long = CellPaintingPipeline.from_pretrained(teacher)
-    wanted = long.paint(vectors, rows, steps=8, sampler="ddim")
     long.settings = replace(long.settings, spacing="trailing")
     wanted = long.paint(vectors, rows, steps=8, sampler="ddim")
     before = np.abs(long.paint(vectors, rows, steps=2, sampler="ddim") - wanted).mean()
