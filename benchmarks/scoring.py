@@ -260,7 +260,8 @@ def main() -> None:
         )
     names = ("numpy", "pandas", "copairs", "pycytominer", "harmony-pytorch", "scikit-learn")
     packages = {name: version(name) for name in names}
-    print(json.dumps({"rows": rows, "machine": platform.machine(), "packages": packages}))
+    plain = [{k: None if isinstance(v, float) and np.isnan(v) else v for k, v in r.items()} for r in rows]
+    print(json.dumps({"rows": plain, "machine": platform.machine(), "packages": packages}))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SCORES = pd.DataFrame(
         "metric": ["mAP", "mAP"],
         "value": [0.5, 0.25],
         "chance": [0.1, 0.1],
-        "null": [0.1, 0.1],
+        "null": [0.2, 0.1],
         "low": [0.4, np.nan],
         "high": [0.6, np.nan],
         "p": [0.01, np.nan],
@@ -39,6 +39,7 @@ def test_page_is_whole_and_escapes_what_it_is_given(tmp_path):
     assert "Title &amp; more" in page
     assert "<b>0.500</b>" in page
     assert "0.400 to 0.600" in page
+    assert "shuffled 0.200, p 0.01" in page
     assert "Text &lt;b&gt;" in page
     assert "plain &amp; &lt;bare&gt;" in page
     assert "1.235" in page
@@ -58,7 +59,7 @@ def test_page_is_whole_and_escapes_what_it_is_given(tmp_path):
 def test_chart_places_values_on_one_scale():
     svg = score_chart(SCORES)
     dots = [float(part.split('"')[1]) for part in svg.split("<circle")[1:] for part in [part.split("cx=")[1]]]
-    ticks = [float(p.split('x1="')[1].split('"')[0]) for p in svg.split("<line")[1:] if 'stroke-width="3"' in p]
+    ticks = [float(p.split('x1="')[1].split('"')[0]) for p in svg.split("<line")[1:] if "#8b949e" in p]
     zero = ticks[0] - (dots[0] - ticks[0]) * 0.1 / 0.4
     assert dots[1] - zero == pytest.approx((dots[0] - zero) / 2, abs=0.2)
     cloud = clouds({"one": Cloud(np.array([[0.0, 0.0], [1.0, 2.0]]), ["lab 1", "lab 10"])})

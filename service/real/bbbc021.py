@@ -17,7 +17,7 @@ from profiling.profiles import Profiles, aggregate
 from profiling.retrieval import Pairing, unit_rows
 from profiling.shuffle import Found, angle_of, found
 from profiling.tables import split_table
-from service.real.chart import score_chart
+from service.real.chart import CAPTION, score_chart
 from service.real.study import Steps, Study, corrected, row
 
 SELECT = {"name": "select", "fit_on": "all", "missing": 0.0}
@@ -163,7 +163,7 @@ def study(data: Path, permutations: int = 199) -> Study:
     tables = {"Treatments whose nearest neighbour has their mechanism, of those that could": _counts(scores)}
     if refused:
         tables["Corrections that cannot be made on this table"] = pd.DataFrame(refused)
-    figures = {"Dot and line: score and 95 % interval over compounds. Grey tick: chance.": score_chart(scores)}
+    figures = {f"Score {CAPTION}": score_chart(scores)}
     return Study("bbbc021", "BBBC021: nearest neighbours", _text(raw, scores), scores, tables, figures)
 
 

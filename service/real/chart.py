@@ -11,13 +11,14 @@ import pandas as pd
 from jaxtyping import Float
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#5B3A8C", "#8A5A00", "#000000")
+CAPTION = "with its 95 % interval over compounds. Grey tick: a random ranking; orange tick: shuffled labels."
 NAMES, PANEL, GAP, ROW, TOP = 300, 230, 26, 21, 46
 
 
 def score_chart(scores: pd.DataFrame, unit: str = "score") -> str:
-    """One panel a metric, one line a method: dot, interval as a line, chance level as a grey tick.
+    """One panel a metric, one line a method: dot, interval as a line, ticks for a random ranking and shuffled labels.
 
-    `scores` has the columns method, metric, value, low, high, chance.
+    `scores` has the columns method, metric, value, low, high, chance, null.
     """
     metrics, methods = list(dict.fromkeys(scores["metric"])), list(dict.fromkeys(scores["method"]))
     height = TOP + ROW * len(methods) + 44
@@ -39,7 +40,7 @@ def _panel(own: pd.DataFrame, methods: Sequence[str], title: str, left: float | 
     def x(value: float | int) -> float:
         return left + PANEL * value / (top * 1.05)
 
-    parts = [_text(left, TOP - 16, title, "start", 13)]
+    parts = [_text(left, TOP - 16, _short(title, 36), "start", 12)]
     for k in range(int(top / step) + 1):
         at = x(k * step)
         parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{bottom}" stroke="#e3e6ea"/>')
@@ -49,11 +50,13 @@ def _panel(own: pd.DataFrame, methods: Sequence[str], title: str, left: float | 
         y = TOP + ROW * methods.index(one.method) + ROW / 2
         if one.value != one.value:
             continue
-        if one.chance == one.chance:
-            at = x(one.chance)
-            parts.append(
-                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y - 8}" y2="{y + 8}" stroke="#8b949e" stroke-width="3"/>'
-            )
+        for level, colour, reach in ((one.chance, "#8b949e", 8), (one.null, "#E69F00", 5)):
+            if level == level:
+                at = x(level)
+                parts.append(
+                    f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y - reach}" y2="{y + reach}" stroke="{colour}" '
+                    'stroke-width="3"/>'
+                )
         if one.low == one.low:
             parts.append(
                 f'<line x1="{x(one.low):.1f}" x2="{x(one.high):.1f}" y1="{y}" y2="{y}" stroke="#0072B2" '

@@ -12,7 +12,7 @@ from profiling.profiles import Profiles, aggregate
 from profiling.retrieval import Pairing
 from profiling.shuffle import found
 from profiling.tables import split_table
-from service.real.chart import Cloud, clouds, score_chart
+from service.real.chart import CAPTION, Cloud, clouds, score_chart
 from service.real.study import Steps, Study, corrected, row
 
 DMSO = "JCP2022_033924"
@@ -112,7 +112,7 @@ def study(data: Path, permutations: int = 99) -> Study:
     if refused:
         tables["Corrections that cannot be made on this table"] = pd.DataFrame(refused)
     figures = {
-        "mAP with its 95 % interval over compounds. Grey tick: chance.": score_chart(table, "mAP"),
+        f"mAP {CAPTION}": score_chart(table, "mAP"),
         "First two principal components, coloured by laboratory.": clouds(panels),
     }
     return Study("cpg0016", "cpg0016: one compound in ten laboratories", text, table, tables, figures)

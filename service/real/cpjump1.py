@@ -13,7 +13,7 @@ from profiling.profiles import Profiles, aggregate, concatenate
 from profiling.retrieval import Pairing, average_precisions, mean_average_precision
 from profiling.shuffle import angle_of, found
 from profiling.tables import read_profiles
-from service.real.chart import score_chart
+from service.real.chart import CAPTION, score_chart
 from service.real.study import Steps, Study, corrected, row
 
 SELECT = {"name": "select", "fit_on": "all", "missing": 0.0}
@@ -140,13 +140,15 @@ def study(data: Path, permutations: int = 99) -> Study:
         "here without taking the compound with it.",
         "Replicates: positives are the same compound on another plate; labels are shuffled within plates. Mechanism "
         "and target: one profile a compound (mean over plates), positives share one and are another compound.",
+        "Against DMSO, shuffled labels do better than a random ranking: any two treated wells are more alike than a "
+        "treated and a DMSO well. Sphering to DMSO makes that difference, not the compounds, the largest one.",
         f"The files hold no number of cells. Its stand-in is {DENSITY}. Regressing it out changes the question to the "
         "direct effect, because density lies on the way from compound to picture. Structure: Tanimoto similarity.",
     )
     tables: dict[str, pd.DataFrame] = {"Share of compounds whose replicates find each other": pd.DataFrame(shares)}
     if refused:
         tables["Corrections that cannot be made on this table"] = pd.DataFrame(refused)
-    figures = {"mAP with its 95 % interval over compounds. Grey tick: chance.": score_chart(table, "mAP")}
+    figures = {f"mAP {CAPTION}": score_chart(table, "mAP")}
     return Study("cpjump1", "CPJUMP1: replicates, mechanisms, targets", text, table, tables, figures)
 
 

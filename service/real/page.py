@@ -19,13 +19,14 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e6ea; text-align: ri
 th { background: #f4f6f8; text-align: left; } td:first-child, th:first-child { text-align: left; }
 td small { color: #5b6570; white-space: nowrap; }
 caption, figcaption { text-align: left; color: #3c444d; font-size: 13px; }
-figure { margin: 1rem 0 1.6rem; overflow-x: auto; } nav a { margin-right: 1.2rem; } p { max-width: 52rem; }
+figure { margin: 1rem 0 1.6rem; } figure svg { max-width: 100%; height: auto; }
+nav a { margin-right: 1.2rem; } p { max-width: 52rem; }
 @media print { body { max-width: none; } h2 { break-before: auto; } }
 """
 HOW_TO_READ = (
     "Each cell: the score; below it the 95 % bootstrap interval over compounds (or treatments), the chance level of a "
-    "random ranking, and p from shuffled labels. mAP = mean average precision. Fitted on all rows, or transductive: "
-    "the correction has seen the rows that it is scored on."
+    "random ranking, what shuffled labels give, and p from these. mAP = mean average precision. Fitted on "
+    "all rows, or transductive: the correction has seen the rows that it is scored on."
 )
 
 
@@ -79,7 +80,8 @@ def _score(one: pd.Series) -> str:
         return ""
     interval = f"{one['low']:.3f} to {one['high']:.3f}" if one["low"] == one["low"] else ""
     p = f"p {one['p']:.3g}" if one["p"] == one["p"] else ""
-    below = [interval, f"chance {one['chance']:.3f}, {p}".rstrip(", "), f"{int(one['n_queries'])} queries"]
+    shuffled = f"shuffled {one['null']:.3f}, {p}" if one["null"] == one["null"] else p
+    below = [interval, f"chance {one['chance']:.3f}", shuffled, f"{int(one['n_queries'])} queries"]
     return f"<b>{one['value']:.3f}</b><br><small>" + "<br>".join(text for text in below if text) + "</small>"
 
 
