@@ -35,6 +35,7 @@ from ldm.unet import PAPER, UNetConfig, build_unet, predict
 from service import resources
 
 Progress = Callable[[int, int, str], None]
+ON_A_GPU = "dopaint benchmark sampling --paper-batch 64 --paper-steps 50 --decode-paper --compile --batch 64"
 
 
 @dataclass(frozen=True)
@@ -336,7 +337,7 @@ def run(config: SamplingConfig, out: Path | None = None, progress: Progress | No
         "threads": threads_used,
         "torch": torch.__version__,
         "matmul_gflops": {str(dtype).removeprefix("torch."): round(rate / 1e9, 1) for dtype, rate in rates.items()},
-        "gpu": "measured" if device.type == "cuda" else "not measured: no GPU here",
+        "gpu": "measured" if device.type == "cuda" else f"not measured, no GPU here: {ON_A_GPU}",
         "config": asdict(config),
         "rows": [asdict(row) for row in rows],
     }
@@ -349,4 +350,8 @@ def run(config: SamplingConfig, out: Path | None = None, progress: Progress | No
 def table(result: dict[str, Any]) -> pd.DataFrame:
     """The rows as a table for a terminal."""
     columns = ["network", "way", "steps", "batch", "pictures_per_second", "times_stock", "gflop_per_picture"]
-    return pd.DataFrame(result["rows"])[[*columns, "gflops_reached", "share_of_matmul", "largest_difference"]]
+    rows = pd.DataFrame(result["rows"])[[*columns, "gflops_reached", "share_of_matmul", "largest_difference"]]
+    if result["gpu"] == "measured":
+        return rows
+    empty = dict.fromkeys(rows.columns, "") | {"network": "paper", "way": f"GPU, not measured: {ON_A_GPU}"}
+    return pd.concat([rows.astype(object), pd.DataFrame([empty])], ignore_index=True)

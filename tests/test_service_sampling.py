@@ -1,6 +1,6 @@
 """The benchmark of sampling, tiny: it counts what it says, and both loops compute the same latents."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from ldm.channels import ChannelGroups
 from ldm.flops import unet_flops
 from ldm.small_decoder import SmallDecoder
 from ldm.unet import UNetConfig, build_unet
-from service.benchmark_sampling import SamplingConfig, Subject, matmul_rate, measure, ours, paper, stock
+from service.benchmark_sampling import SamplingConfig, Subject, matmul_rate, measure, ours, paper, stock, table
 
 TINY = UNetConfig(
     latent_size=8,
@@ -78,3 +78,13 @@ def test_the_papers_network_is_timed_without_a_decoder() -> None:
     rows = measure(found, SamplingConfig(repeats=1, bfloat16=False, paper_steps=2), CPU, {torch.float32: 1e9})
     assert rows[0].network == "paper"
     assert {row.steps for row in rows} == {2, 4}
+
+
+def test_without_a_gpu_its_row_is_empty_and_says_the_command(subject: Subject) -> None:
+    config = SamplingConfig(repeats=1, bfloat16=False, student_steps=0)
+    rows = [asdict(row) for row in measure(subject, config, CPU, {torch.float32: 1e9})]
+    shown = table({"rows": rows, "gpu": "not measured"})
+    assert len(shown) == len(rows) + 1
+    assert "dopaint benchmark sampling --paper-batch 64" in shown["way"].iloc[-1]
+    assert shown["pictures_per_second"].iloc[-1] == ""
+    assert len(table({"rows": rows, "gpu": "measured"})) == len(rows)
