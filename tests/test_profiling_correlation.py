@@ -76,3 +76,17 @@ def test_features_of_which_no_pair_is_correlated_all_stay(monkeypatch):
     found = correlation._screened(correlation._table(x, None), 0.9, True)
     assert found is not None
     assert not too_correlated(x, 0.9).any()
+
+
+def test_which_of_two_near_copies_goes_is_decided_in_float64(monkeypatch):
+    """Their sums differ by about 1e-7 of themselves: float32 orders them by its rounding."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(900, 8)) @ rng.normal(size=(8, 100)) + rng.normal(size=(900, 100))
+    x[:, 50:60] = x[:, 40:50] + 1e-6 * rng.normal(size=(900, 10))
+    exact = too_correlated(x, 0.9)
+    assert exact.sum() == 10
+    assert 0 < exact[40:50].sum() < 10
+    monkeypatch.setattr(correlation, "SCREEN_FROM", 0)
+    got = too_correlated(x, 0.9)
+    assert correlation._screened(correlation._table(x, None), 0.9, True) is not None
+    np.testing.assert_array_equal(got, exact)
