@@ -1,8 +1,9 @@
 """Every profiling engine on the same painted fields: stock CellProfiler, our engine around it, cp_measure, fast.
 
-    python benchmarks/profiling.py [--fields 48] [--out benchmarks/results/profiling.json]     table, then one JSON line
+    python benchmarks/engines.py [--fields 48] [--out benchmarks/results/profiling.json]     table, then one JSON line
 
-The same as `dopaint benchmark profiling`; `--quick` is one field, one worker, and no stock run.
+The same as `dopaint benchmark profiling` (a script called profiling.py would hide the room of that name). `--quick` is
+one field, one worker, and no stock run.
 """
 
 from __future__ import annotations
