@@ -15,7 +15,7 @@ from causal.design import draw_contexts
 from chem.molecule import Molecule, standardise
 from profiling.normalise import Normalisation, fit
 from profiling.predict import reference_null
-from profiling.profiles import Profiles
+from profiling.profiles import COUNT_CELLS, Profiles
 from profiling.select import SelectConfig, select
 from service.errors import EngineFailure
 from service.pipeline import Painted, effect_of, paint_and_measure
@@ -145,4 +145,8 @@ def _select(effects: Profiles, library: LibrarySettings) -> Profiles:
     selection = select(kept, SelectConfig(missing=0.0, correlation=library.max_correlation, outlier=None))
     if len(selection.names) < 3:
         raise EngineFailure(f"{len(selection.names)} of {len(effects.names)} features can be used: expected at least 3")
-    return kept.features(selection.names)
+    chosen = kept.features(selection.names)
+    if COUNT_CELLS not in kept.names:
+        return chosen
+    counts = kept.values[:, kept.names.index(COUNT_CELLS)]  # beside the features: selection may leave it out
+    return Profiles(chosen.meta.assign(Metadata_Cell_Count=counts), chosen.values, chosen.names)

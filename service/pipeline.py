@@ -24,7 +24,7 @@ from chem.bounded import standardise_within
 from chem.fingerprint import morgan_bits, tanimoto
 from chem.molecule import InvalidSmiles, Molecule
 from profiling.normalise import transform
-from profiling.profiles import Profiles, concatenate, with_prefix
+from profiling.profiles import COUNT_CELLS, Profiles, concatenate, with_prefix
 from service.answer import document
 from service.errors import EngineFailure, UnknownName, entry, sentence
 from service.reference import KINDS, Reference, check
@@ -222,7 +222,9 @@ def rank(
     structure = {
         str(key): float(value) for key, value in zip(reference.profiles.column("InChIKey"), similar, strict=True)
     }
-    return {kind: scored(differences[:, chosen], reference, kind, molecule.inchikey, structure) for kind in KINDS}
+    count = float(effects.value[0, place[COUNT_CELLS]]) if COUNT_CELLS in place else float("nan")
+    used = differences[:, chosen]
+    return {kind: scored(used, reference, kind, molecule.inchikey, structure, count) for kind in KINDS}
 
 
 def _read(index: int, text: str) -> Outcome | Molecule:

@@ -29,6 +29,7 @@ def scored(
     kind: str,
     inchikey: str,
     structure: Mapping[str, float],
+    cell_count: float = np.nan,
 ) -> dict[str, Any]:
     """All labels of a kind, best first, as a JSON object.
 
@@ -39,12 +40,13 @@ def scored(
         kind: "moa" or "target".
         inchikey: of the compound.
         structure: Tanimoto similarity of the compound to each reference compound (InChIKey).
+        cell_count: effect on the cell count, in control MADs; NaN where it is not known.
     """
     library = reference.without(inchikey[:14])
     sub, null = library.subprofiles[kind], library.nulls[kind]
     null = Null(null.compounds, sub.labels, null.scores[:, [null.labels.index(label) for label in sub.labels]])
     members = library.members(kind)
-    counted = _by_cell_count(differences, library)
+    counted = _by_cell_count(cell_count, library)
     beside = {
         name: {label: max((alike[key] for key in members.get(label, ())), default=np.nan) for label in sub.labels}
         for name, alike in (("structure", structure), ("cell_count", counted))
@@ -61,17 +63,18 @@ def scored(
     }
 
 
-def _by_cell_count(differences: Float[np.ndarray, "n k"], library: Reference) -> dict[str, float]:
+def _by_cell_count(effect: float, library: Reference) -> dict[str, float]:
     """InChIKey of each reference compound -> minus the difference in the effect on the cell count, in control MADs; NaN
-    where the library does not have the count, or no draw has."""
+    where the library does not know the counts."""
     keys = [str(key) for key in library.profiles.column("InChIKey")]
-    if COUNT_CELLS not in library.profiles.names:
+    table = library.profiles
+    if "Metadata_Cell_Count" in table.meta.columns:
+        counts = table.column("Cell_Count").astype(np.float64)
+    elif COUNT_CELLS in table.names:  # libraries made before the count stood beside the features
+        counts = table.values[:, table.names.index(COUNT_CELLS)]
+    else:
         return dict.fromkeys(keys, np.nan)
-    column = library.profiles.names.index(COUNT_CELLS)
-    known = differences[~np.isnan(differences[:, column]), column]
-    own = float(known.mean()) if len(known) else np.nan
-    apart = count_similarity(np.array([own]), library.profiles.values[:, column])[0]
-    return dict(zip(keys, apart.tolist(), strict=True))
+    return dict(zip(keys, count_similarity(np.array([effect]), counts)[0].tolist(), strict=True))
 
 
 def _head(answer: Prediction) -> dict[str, Any]:

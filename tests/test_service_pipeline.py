@@ -171,14 +171,14 @@ def test_cell_count_alone_stands_beside_and_drivers_are_grouped(room: FakeRoom) 
     answer = predict_in(room, Request((KNOWN,), 8))[0].answer
     assert answer is not None
     library = room.reference().without(KEY[:14])
-    counts = library.profiles.values[:, library.profiles.names.index("Image_Count_Cells")]
+    counts = library.profiles.column("Cell_Count")
     own = answer["cell_count"]
     assert own is not None
     for one in answer["moa"]["ranking"]:
         at = [one["label"] in labels for labels in library.labels("moa")]
         assert one["cell_count"] == pytest.approx(-np.abs(counts[at] - own["effect"]).min(), rel=1e-4)
     groups = answer["moa"]["driver_groups"]
-    assert {(g["compartment"], g["family"]) for g in groups} <= {("Cells", "Intensity"), ("Image", "Count")}
+    assert {(g["compartment"], g["family"]) for g in groups} == {("Cells", "Intensity")}
     total = sum(g["contribution"] for g in groups)
     assert total == pytest.approx(answer["moa"]["ranking"][0]["score"], abs=1e-4)
 
