@@ -39,9 +39,10 @@ NOISE = {
     "AreaShape_CentralMoment_1_0": "the same",
     "AreaShape_Orientation": "the sign of 45 degrees where rows and columns vary alike, decided by rounding in "
     "CellProfiler, exactly here; and -90 or 90. `stable`: the axis itself, in (-90, 90]",
-    "Location_MaxIntensity": "the brightest pixel of several: numpy's unstable sort decides. `stable`: the first",
-    "RadialDistribution": "a ring's edge or a centre that several pixels share. `stable`: the first",
-    "Intensity_MassDisplacement": "the distance of two centres, float32 sums in CellProfiler",
+    "Location_MaxIntensity": "of several brightest pixels numpy's unstable sort picks one; its choice is reproduced. "
+    "`stable`: the first",
+    "RadialDistribution": "the centre, of several pixels farthest from the edge, is picked the same way. `stable`: the "
+    "first",
 }
 
 
