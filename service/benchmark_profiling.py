@@ -45,7 +45,7 @@ class ProfilingConfig:
     """
 
     fields: int = 48
-    cells: int = 46  # about 47 are found in a field: nuclei fall apart more often than they merge
+    cells: int = 47  # about as many are found in a field
     size: int = 384
     settings: str = "jump"
     engines: tuple[str, ...] = ENGINES
