@@ -11,6 +11,7 @@ Then, for the engine `fast`: what each family takes, and how the cost grows with
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -240,7 +241,10 @@ def _largest(pid: int, pictures: float) -> float:
         status = Path(f"/proc/{one}/status").read_text(encoding="utf-8")
         return float(status.split("VmHWM:")[1].split()[0]) / 1024
 
-    children = [int(c) for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    children: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread ended; its children are another one's now
+            children += [int(child) for child in (thread / "children").read_text(encoding="utf-8").split()]
     return max(map(peak, children)) if children else peak(pid) - pictures
 
 
