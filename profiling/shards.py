@@ -64,7 +64,7 @@ class Shards:
         path.parent.mkdir(exist_ok=True)
         temporary = _temporary(path)
         with temporary.open("wb") as file:
-            np.savez(file, info=np.frombuffer(json.dumps(info).encode(), np.uint8), **arrays)
+            np.savez(file, info=np.frombuffer(json.dumps(info).encode(), np.uint8), **arrays)  # type: ignore[arg-type]  # the stub takes names for allow_pickle
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -121,7 +121,7 @@ def test_limits_are_checked_and_have_a_hash(plate: np.ndarray) -> None:
         flags(plate[0], CHANNELS, QualityLimits())
     with pytest.raises(InvalidQuality, match="fuzzy, expected some of blurred"):
         QualityLimits(exclude=("fuzzy",))
-    with pytest.raises(InvalidQuality, match="slope_deviations: got -1.0"):
+    with pytest.raises(InvalidQuality, match=r"slope_deviations: got -1\.0"):
         QualityLimits(slope_deviations=-1.0)
     with pytest.raises(InvalidQuality, match=r"unknown keys \['slope'\]"):
         QualityLimits.from_mapping({"slope": 1})
