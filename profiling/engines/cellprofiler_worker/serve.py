@@ -108,7 +108,6 @@ def main(config: dict[str, Any]) -> int:
         send({"refused": str(error)})
         return 1
     processor.check()
-    processor.limit_memory(config["memory_mib"])
     send(
         {
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -116,6 +115,7 @@ def main(config: dict[str, Any]) -> int:
             "images": field.images,
         }
     )
+    processor.limit_memory(config["memory_mib"])
     while (prefix := _read(requests, frames.PREFIX.size)) is not None:
         body = _read(requests, frames.PREFIX.unpack(prefix)[0])
         if body is None:
