@@ -10,6 +10,11 @@ ServiceError
  |-- NotReady              the answer is not finished
  |-- Loading               the model is still being loaded
  |-- QueueFull             too many jobs wait
+ |-- QuotaExceeded         one client has as many jobs or bytes as it may
+ |-- StorageFull           the disk or its quota is full
+ |-- IdempotencyConflict   an idempotency key that was used for another request
+ |-- Gone                  the results were deleted when their time was over
+ |-- Damaged               the job store cannot be read
  `-- EngineFailure         a machine room (painting, measuring) gave no usable answer
 
 Rooms raise their own `ValueError`s; only this file knows which status and exit code they mean. Classes are matched by
@@ -60,8 +65,36 @@ class Loading(ServiceError):
     """The model is still being loaded."""
 
 
-class QueueFull(ServiceError):
+class Later(ServiceError):
+    """Refused now, and perhaps not in `retry_after_s` seconds (None: nobody knows)."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(Later):
     """As many jobs wait as the settings allow."""
+
+
+class QuotaExceeded(Later):
+    """One client has as many jobs or bytes as it may."""
+
+
+class StorageFull(Later):
+    """The disk or the space that results may take is full."""
+
+
+class IdempotencyConflict(ServiceError):
+    """An idempotency key that was used for another request."""
+
+
+class Gone(ServiceError):
+    """The results were deleted when their time was over."""
+
+
+class Damaged(Later):
+    """The job store cannot be read or written."""
 
 
 class EngineFailure(ServiceError):
@@ -93,6 +126,13 @@ _FAULTS: dict[str, Fault] = {
     "service.errors.NotReady": Fault("not_ready", 409, EXIT_FAILED, "Not ready yet"),
     "service.errors.Loading": Fault("loading", 503, EXIT_FAILED, "The model is still loading"),
     "service.errors.QueueFull": Fault("queue_full", 429, EXIT_FAILED, "Too many jobs are waiting"),
+    "service.errors.QuotaExceeded": Fault("quota_exceeded", 429, EXIT_FAILED, "This client's share is used up"),
+    "service.errors.StorageFull": Fault("storage_full", 507, EXIT_FAILED, "No space is left for results"),
+    "service.errors.IdempotencyConflict": Fault(
+        "idempotency_conflict", 409, EXIT_REFUSED, "The idempotency key belongs to another request"
+    ),
+    "service.errors.Gone": Fault("gone", 410, EXIT_REFUSED, "The results have expired"),
+    "service.errors.Damaged": Fault("store_damaged", 503, EXIT_FAILED, "The job store cannot be used"),
     "service.errors.EngineFailure": Fault("engine_failure", 500, EXIT_FAILED, "The engine gave no answer"),
     "service.settings.InvalidSettings": Fault("invalid_settings", 500, EXIT_REFUSED, "The settings were refused"),
     "service.resources.MissingResource": Fault("missing_resource", 500, EXIT_REFUSED, "The installation is incomplete"),
