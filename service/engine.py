@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from chem.encoder import Encoder
     from ldm.pipeline import CellPaintingPipeline
     from profiling.engines.cellprofiler import CellProfilerEngine
+    from profiling.engines.fast import FastEngine
 
-ENGINES = ("cellprofiler",)
+ENGINES = ("cellprofiler", "fast")
 SETTINGS_OF_SIZE = {128: "sim128"}  # picture size -> settings of the measuring engine
 CARD = "dopaint.json"
 
@@ -55,12 +56,15 @@ def find_model(name: str | Path) -> Path:
 
 
 class ModelRoom:
-    """The real room: diffusion model, encoder and CellProfiler. One process, one thread at a time; use with `with`."""
+    """The real room: diffusion model, encoder and measuring engine. One process, one thread at a time; use with
+    `with`.
+    """
 
-    def __init__(self, folder: Path, workers: int, timeout_s: float, effect: EffectSettings) -> None:
+    def __init__(
+        self, folder: Path, workers: int, timeout_s: float, effect: EffectSettings, engine: str = "cellprofiler"
+    ) -> None:
         from chem.encoder import load_encoder
         from ldm.pipeline import CellPaintingPipeline
-        from profiling.engines.cellprofiler import CellProfilerEngine
 
         _quiet()
         self.folder, self.effect = folder, effect
@@ -77,9 +81,7 @@ class ModelRoom:
         self.contexts = Contexts.from_table(self._painter.known_contexts)
         self._encoder: Encoder = load_encoder(folder / "encoder")
         check_encoder(folder, self._encoder.hash)
-        self._engine: CellProfilerEngine = CellProfilerEngine(
-            settings=SETTINGS_OF_SIZE[side], workers=workers, timeout_s=timeout_s
-        )
+        self._engine = _engine(engine, SETTINGS_OF_SIZE[side], workers, timeout_s)
         self._lock = threading.Lock()
 
     def __enter__(self) -> ModelRoom:
@@ -176,7 +178,7 @@ class ModelRoom:
             return self._painter.compress(pictures, sources)
 
     def measure(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> Measured:
-        """CellProfiler's measurements, the median over the cells of each picture."""
+        """The engine's measurements, the median over the cells of each picture."""
         from profiling.profiles import field_medians
 
         with self._lock:
@@ -186,6 +188,16 @@ class ModelRoom:
         profiles = field_medians(fields, pd.DataFrame({"row": range(len(fields))}))
         outcomes, reasons = tuple(one.outcome for one in fields), tuple(one.reason for one in fields)
         return Measured(profiles.values, profiles.names, outcomes, reasons)
+
+
+def _engine(name: str, settings: str, workers: int, timeout_s: float) -> CellProfilerEngine | FastEngine:
+    if name == "fast":
+        from profiling.engines.fast import FastEngine
+
+        return FastEngine(settings, workers=workers, timeout_s=timeout_s)
+    from profiling.engines.cellprofiler import CellProfilerEngine
+
+    return CellProfilerEngine(settings=settings, workers=workers, timeout_s=timeout_s)
 
 
 def _quiet() -> None:
@@ -224,10 +236,13 @@ def _steps(tick: Tick) -> Tick:
 def load_room(
     model: str | Path = "simulation-128", engine: str = "cellprofiler", workers: int = 2, timeout_s: float = 60.0
 ) -> ModelRoom:
-    """Load a model and its measuring engine. Raises `MissingModel` or `UnknownName`."""
+    """Load a model and its measuring engine. Raises `MissingModel` or `UnknownName`.
+
+    A reference library belongs to one engine: with another than its own, predictions are refused.
+    """
     if engine not in ENGINES:
         raise UnknownName(f"engine {engine!r} does not exist: expected one of {', '.join(ENGINES)}")
-    return ModelRoom(find_model(model), workers, timeout_s, load_settings()[0])
+    return ModelRoom(find_model(model), workers, timeout_s, load_settings()[0], engine)
 
 
 def predict(
