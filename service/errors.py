@@ -15,6 +15,11 @@ ServiceError
  |-- IdempotencyConflict   an idempotency key that was used for another request
  |-- Gone                  the results were deleted when their time was over
  |-- Damaged               the job store cannot be read
+ |-- Unauthorised          no key, or one that is not known
+ |-- Forbidden             known, but not for this
+ |-- TooLarge              more bytes, pixels or levels than the door takes
+ |-- WrongMedia            a body of a kind that is not read here
+ |-- TooMany               a key asks too often, or for too much
  `-- EngineFailure         a machine room (painting, measuring) gave no usable answer
 
 Rooms raise their own `ValueError`s; only this file knows which status and exit code they mean. Classes are matched by
@@ -97,6 +102,26 @@ class Damaged(Later):
     """The job store cannot be read or written."""
 
 
+class Unauthorised(ServiceError):
+    """No key came, or one that is not known or was revoked."""
+
+
+class Forbidden(ServiceError):
+    """Whoever asks may not have this."""
+
+
+class TooLarge(ServiceError):
+    """More bytes, pixels or nesting than is taken."""
+
+
+class WrongMedia(ServiceError):
+    """A body of a kind that is not read here."""
+
+
+class TooMany(Later):
+    """A key asked too often, or for too much."""
+
+
 class EngineFailure(ServiceError):
     """Painting or measuring gave no usable answer."""
 
@@ -133,6 +158,14 @@ _FAULTS: dict[str, Fault] = {
     ),
     "service.errors.Gone": Fault("gone", 410, EXIT_REFUSED, "The results have expired"),
     "service.errors.Damaged": Fault("store_damaged", 503, EXIT_FAILED, "The job store cannot be used"),
+    "service.errors.Unauthorised": Fault("unauthorised", 401, EXIT_REFUSED, "A key is needed"),
+    "service.errors.Forbidden": Fault("forbidden", 403, EXIT_REFUSED, "Not allowed"),
+    "service.errors.TooLarge": Fault("too_large", 413, EXIT_REFUSED, "The request is too large"),
+    "service.errors.WrongMedia": Fault(
+        "unsupported_media_type", 415, EXIT_REFUSED, "A body of another kind was expected"
+    ),
+    "service.errors.TooMany": Fault("too_many", 429, EXIT_FAILED, "Too many requests"),
+    "service.keys.DamagedKeys": Fault("keys_damaged", 503, EXIT_FAILED, "The keys cannot be read"),
     "service.errors.EngineFailure": Fault("engine_failure", 500, EXIT_FAILED, "The engine gave no answer"),
     "service.settings.InvalidSettings": Fault("invalid_settings", 500, EXIT_REFUSED, "The settings were refused"),
     "service.resources.MissingResource": Fault("missing_resource", 500, EXIT_REFUSED, "The installation is incomplete"),
