@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.linalg.blas import dsyrk, ssyrk
 
-ROWS = 4096  # rows multiplied at once
+ROWS = 8192  # rows multiplied at once
 CELLS = 65_536  # numbers centred at once: they stay in the cache
 SCREEN_FROM = 2e10  # multiplications (rows x features^2) from which float32 comes first
 PROBES = 32  # features whose sums are computed in both precisions, to see the error
@@ -93,10 +93,12 @@ def correlations(
 def _correlations(table: _Table, dtype: str) -> Float[np.ndarray, "k k"]:
     """Pairs without gaps in `dtype`, pairs with gaps in float64."""
     k = len(table.columns)
-    upper = np.zeros((k, k), order="F")
+    upper, product = np.zeros((k, k), order="F"), np.zeros((k, k), dtype=dtype, order="F")
+    multiply = ssyrk if dtype == "float32" else dsyrk
     for x in table.standardised(dtype):
         # a block in row order is its own transpose in the column order that the library wants
-        upper += ssyrk(1.0, x.T) if dtype == "float32" else dsyrk(1.0, x.T)
+        product = multiply(1.0, x.T, beta=0.0, c=product, overwrite_c=1)
+        upper += product
     c = np.triu(upper)
     c += np.triu(c, 1).T
     if table.holes.any():
