@@ -1,10 +1,8 @@
-"""Train the small T5 encoder on SMILES: span corruption, plus the masked mean's regression on a Morgan sketch.
+"""Train the small T5 encoder on SMILES: span corruption, regression on structure, and near molecules as partners.
 
-Loss of a batch = span_weight * cross-entropy of the hidden spans (T5, MolT5) over the corrupted rows
-                + mean squared error of (gain * masked mean + offset) to the z-scored Morgan sketch, over all rows;
-                  gain and offset are one number per dimension, so the geometry of the mean itself must follow.
-The second term makes near structures near vectors whatever the spelling; it needs no labels. A step is a function of
-(seed, step), so a resumed run repeats an uninterrupted one. Weights and optimiser state are safetensors.
+The losses stand in chem/small_t5.py, what the vectors should say in chem/encoder_targets.py; neither needs labels.
+Half of a batch are anchors, the other half one of the nearest molecules of each. A step is a function of (seed, step),
+so a resumed run repeats an uninterrupted one. Weights and optimiser state are safetensors.
 """
 
 from __future__ import annotations
@@ -18,22 +16,19 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from rdkit import rdBase
-from rdkit.Chem import MolFromSmiles
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.nn import functional
-from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
+from transformers import T5Config, T5Tokenizer
 
 from chem.corpus import corrupt_spans, respell, train_vocabulary
-from chem.encode_t5 import fixed_threads, masked_mean
-from chem.fingerprint import morgan_sketch
+from chem.encode_t5 import fixed_threads
+from chem.encoder_targets import Targets, kept_targets
+from chem.small_t5 import Batch, SmallT5
 from chem.vector import EncoderError
 
 IGNORED = -100  # label of padding in the cross-entropy
@@ -61,6 +56,10 @@ class EncoderRecipe:
     span_length: float
     respelled_share: float
     span_weight: float
+    contrast_weight: float
+    component_sample: int
+    anchors: int
+    neighbours: int
     batch: int
     steps: int
     warmup: int
@@ -82,49 +81,6 @@ class EncoderRecipe:
             unknown, missing = sorted(set(given) - known), sorted(known - set(given))
             raise EncoderError(f"{path}: unknown names {unknown}, missing names {missing}; correct the file.")
         return cls(**given)
-
-
-class Batch(NamedTuple):
-    """One step's rows, the corrupted ones first: tokens and mask [b t], targets [c u] of those rows, sketch [b d]."""
-
-    ids: torch.Tensor
-    mask: torch.Tensor
-    labels: torch.Tensor
-    sketch: torch.Tensor
-
-
-class SmallT5(nn.Module):
-    """T5 encoder-decoder, and gain and offset from the masked mean to the Morgan sketch."""
-
-    def __init__(self, recipe: EncoderRecipe, vocabulary: int) -> None:
-        super().__init__()
-        self.t5 = T5ForConditionalGeneration(
-            T5Config(
-                vocab_size=vocabulary,
-                d_model=recipe.d_model,
-                d_kv=recipe.d_kv,
-                d_ff=recipe.d_ff,
-                num_layers=recipe.layers,
-                num_decoder_layers=recipe.decoder_layers,
-                num_heads=recipe.heads,
-                dropout_rate=0.0,
-                feed_forward_proj="gated-gelu",
-                decoder_start_token_id=0,
-                tie_word_embeddings=True,
-            )
-        )
-        self.gain = nn.Parameter(torch.full((recipe.d_model,), 2.0))
-        self.offset = nn.Parameter(torch.zeros(recipe.d_model))
-
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean cross-entropy of the hidden spans; mean squared error to the sketch (1 = no better than its mean)."""
-        states = self.t5.encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
-        corrupted = len(batch.labels)
-        spans = self.t5(
-            encoder_outputs=(states[:corrupted],), attention_mask=batch.mask[:corrupted], labels=batch.labels
-        ).loss
-        predicted = self.gain * masked_mean(states, batch.mask) + self.offset
-        return spans, functional.mse_loss(predicted, batch.sketch)
 
 
 def train_encoder(
@@ -162,13 +118,21 @@ def _train(
     tokenizer = _tokenizer(recipe, smiles, run)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        model: Any = SmallT5(recipe, len(tokenizer))
+        model: Any = SmallT5(network(recipe, len(tokenizer)))
     if start_from is not None:
         _load_encoder_half(model, start_from)
     optimiser: Any = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    scale = sketch_scale(recipe, smiles)
+    aim = kept_targets(
+        run / "targets.npz",
+        smiles,
+        recipe.d_model,
+        sample=recipe.component_sample,
+        anchors=recipe.anchors,
+        neighbours=recipe.neighbours,
+        seed=recipe.seed,
+    )
     step, used = _restore(run / "checkpoint", model, optimiser, recipe)
     model, optimiser = accelerator.prepare(model, optimiser)
     plain = accelerator.unwrap_model(model)
@@ -179,20 +143,39 @@ def _train(
         rate = learning_rate(recipe, step, elapsed / (60.0 * recipe.minutes))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        batch = Batch(*(part.to(accelerator.device) for part in make_batch(recipe, smiles, tokenizer, scale, step)))
-        spans, structure = model(batch)
-        accelerator.backward(recipe.span_weight * spans + structure)
+        batch = Batch(*(part.to(accelerator.device) for part in make_batch(recipe, smiles, tokenizer, aim, step)))
+        losses = model(batch)
+        accelerator.backward(
+            recipe.span_weight * losses.spans + losses.structure + recipe.contrast_weight * losses.contrast
+        )
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
         if log is not None and (step % 20 == 0 or step == 1):
-            losses = {"spans": spans.item(), "structure": structure.item()}
-            log({"step": step, "minutes": elapsed / 60, "rate": rate, **losses})
+            values = {name: value.item() for name, value in losses._asdict().items()}
+            log({"step": step, "minutes": elapsed / 60, "rate": rate, **values})
         if step % recipe.checkpoint_every == 0:
             _save(run / "checkpoint", plain, optimiser, step, time.monotonic() - began, recipe)
     _save(run / "checkpoint", plain, optimiser, step, time.monotonic() - began, recipe)
     return export(plain, tokenizer, recipe, run, step)
+
+
+def network(recipe: EncoderRecipe, vocabulary: int) -> T5Config:
+    """The shape of the T5 network, in transformers' names."""
+    return T5Config(
+        vocab_size=vocabulary,
+        d_model=recipe.d_model,
+        d_kv=recipe.d_kv,
+        d_ff=recipe.d_ff,
+        num_layers=recipe.layers,
+        num_decoder_layers=recipe.decoder_layers,
+        num_heads=recipe.heads,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        tie_word_embeddings=True,
+    )
 
 
 def learning_rate(recipe: EncoderRecipe, step: int, time_share: float) -> float:
@@ -203,29 +186,22 @@ def learning_rate(recipe: EncoderRecipe, step: int, time_share: float) -> float:
     return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
-class Scale(NamedTuple):
-    """Mean and deviation of the Morgan sketch over a seeded sample of the table, each [d]."""
+def make_batch(recipe: EncoderRecipe, smiles: list[str], tokenizer: Any, aim: Targets, step: int) -> Batch:
+    """The rows of one step, a function of (recipe.seed, step): epochs are seeded permutations of the anchors.
 
-    mean: np.ndarray
-    deviation: np.ndarray
-
-
-def sketch_scale(recipe: EncoderRecipe, smiles: list[str], sample: int = 2000) -> Scale:
-    """Z-scoring of the target, a function of the recipe and the table."""
-    rows = np.random.default_rng([recipe.seed, 3]).choice(len(smiles), size=min(sample, len(smiles)), replace=False)
-    sketch = morgan_sketch(_readable([smiles[row] for row in rows]), recipe.d_model, recipe.seed)
-    return Scale(sketch.mean(axis=0), sketch.std(axis=0) + 1e-8)
-
-
-def make_batch(recipe: EncoderRecipe, smiles: list[str], tokenizer: Any, scale: Scale, step: int) -> Batch:
-    """The rows of one step, a function of (recipe.seed, step): epochs are seeded permutations of the table."""
-    per_epoch = len(smiles) // recipe.batch
-    epoch, place = divmod(step, max(per_epoch, 1))
-    order = np.random.default_rng([recipe.seed, 1, epoch]).permutation(len(smiles))
-    rows = order[place * recipe.batch : (place + 1) * recipe.batch]
+    Lengths are padded to a multiple of eight, so that few different shapes reach the kernels.
+    """
+    half = recipe.batch // 2
+    per_epoch = max(len(aim.anchors) // half, 1)
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng([recipe.seed, 1, epoch]).permutation(len(aim.anchors))
+    picked = order[place * half : (place + 1) * half]
     rng = np.random.default_rng([recipe.seed, 2, step])
-    chosen = _readable([smiles[row] for row in rows])
-    texts = [respell(text, rng) if rng.random() < recipe.respelled_share else text for text in chosen]
+    partners = aim.near[picked, rng.integers(0, aim.near.shape[1], len(picked))]
+    rows = np.concatenate([aim.anchors[picked], partners])
+    texts = [
+        respell(smiles[row], rng) if rng.random() < recipe.respelled_share else smiles[row] for row in aim.rows[rows]
+    ]
     plain = [ids[: recipe.max_tokens] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     eos = tokenizer.eos_token_id
     marks = [tokenizer.convert_tokens_to_ids(f"<extra_id_{i}>") for i in range(recipe.sentinels)]
@@ -239,8 +215,7 @@ def make_batch(recipe: EncoderRecipe, smiles: list[str], tokenizer: Any, scale: 
     sources = [pair[0] for pair in pairs] + [[*ids, eos] for ids in plain[corrupted:]]
     ids, mask = _padded(sources, 0)
     labels, _ = _padded([pair[1] for pair in pairs], IGNORED)
-    sketch = (morgan_sketch(chosen, recipe.d_model, recipe.seed) - scale.mean) / scale.deviation
-    return Batch(ids, mask, labels, torch.from_numpy(sketch.astype(np.float32)))
+    return Batch(ids, mask, labels, torch.from_numpy(aim.vectors[rows]))
 
 
 def export(model: SmallT5, tokenizer: Any, recipe: EncoderRecipe, run: Path, step: int) -> Path:
@@ -264,11 +239,6 @@ def export(model: SmallT5, tokenizer: Any, recipe: EncoderRecipe, run: Path, ste
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-
-
-def _readable(smiles: list[str]) -> list[str]:
-    with rdBase.BlockLogs():
-        return [text for text in smiles if MolFromSmiles(text) is not None]
 
 
 def _tokenizer(recipe: EncoderRecipe, smiles: list[str], run: Path) -> Any:
@@ -302,7 +272,7 @@ def _load_encoder_half(model: SmallT5, folder: Path) -> None:
 
 
 def _padded(lines: list[list[int]], filler: int) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(len(line) for line in lines)
+    longest = -(-max(len(line) for line in lines) // 8) * 8
     ids = torch.full((len(lines), longest), filler, dtype=torch.long)
     mask = torch.zeros((len(lines), longest))
     for row, line in enumerate(lines):

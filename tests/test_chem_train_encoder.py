@@ -20,9 +20,9 @@ RECIPE = Path(__file__).resolve().parent.parent / "configs" / "chem" / "small_t5
 TEXTS = ["CCO", "CC(=O)Oc1ccccc1C(=O)O", "CN1CCCC1c1cccnc1", "OC(=O)C=Cc1ccccc1", "Clc1ccc(Br)cc1", "NCCc1ccccc1",
          "not a smiles", "CCOC(=O)c1ccncc1", "COc1ccccc1N", "FC(F)(F)c1ccccc1", "CSCCC(N)C(=O)O",
          "OCC1OC(O)C(O)C1O"]  # fmt: skip
-TINY = {"pieces": 80, "tokenizer_sample": 12, "sentinels": 8, "d_model": 16, "d_kv": 8, "heads": 2, "d_ff": 24,
+TINY = {"pieces": 80, "tokenizer_sample": 12, "sentinels": 8, "d_model": 8, "d_kv": 8, "heads": 2, "d_ff": 24,
         "layers": 1, "batch": 4, "steps": 24, "warmup": 2, "minutes": 5.0, "checkpoint_every": 3,
-        "bfloat16": False, "threads": 1}  # fmt: skip
+        "bfloat16": False, "threads": 1, "component_sample": 20, "anchors": 20, "neighbours": 2}  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)
@@ -101,8 +101,8 @@ def test_resumed_training_repeats_an_uninterrupted_one(table: Path, tmp_path: Pa
         assert np.array_equal(a[name], b[name]), name
     assert [report["step"] for report in losses] == [20]
     encoder = load_encoder(parts)
-    assert encoder.dim == 16
-    assert encoder.encode(["CCO"]).shape == (1, 16)
+    assert encoder.dim == 8
+    assert encoder.encode(["CCO"]).shape == (1, 8)
     assert a["shared.weight"].dtype == np.float16
 
 
@@ -111,13 +111,14 @@ def _interrupt_at_20(report: dict[str, float]) -> None:
         raise KeyboardInterrupt
 
 
-def test_training_changes_the_weights_and_lowers_the_structure_loss(table: Path, tmp_path: Path):
+def test_training_changes_the_weights_and_lowers_every_loss(table: Path, tmp_path: Path):
     reports: list[dict[str, float]] = []
-    recipe = _recipe(steps=60, warmup=5, batch=11, learning_rate=1e-2)
+    recipe = _recipe(steps=60, warmup=5, batch=10, learning_rate=1e-2)
     train_encoder(recipe, table, tmp_path / "run", reports.append)
     assert reports[-1]["step"] == 60
     assert reports[-1]["structure"] < 0.8 * reports[0]["structure"]
     assert reports[-1]["spans"] < reports[0]["spans"]
+    assert reports[-1]["contrast"] < reports[0]["contrast"]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(table: Path, tmp_path: Path):
@@ -132,7 +133,7 @@ def test_a_run_can_start_from_an_exported_encoder(table: Path, tmp_path: Path):
     a, b = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert all(np.array_equal(a[name], b[name]) for name in a)  # no time to train: the weights are those given
     with pytest.raises(EncoderError, match="another architecture"):
-        train_encoder(_recipe(d_model=32), table, tmp_path / "third", start_from=first)
+        train_encoder(_recipe(heads=4), table, tmp_path / "third", start_from=first)
     with pytest.raises(EncoderError, match="no spiece"):
         train_encoder(_recipe(), table, tmp_path / "fourth", start_from=tmp_path)
 
