@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +17,31 @@ from profiling.normalise import median_mad
 from profiling.profiles import COUNT_CELLS, Profiles
 from profiling.select import SelectConfig, select
 from service.engine import ModelRoom, load_room
-from service.gate import FACTORS, ROW, GateConfig, Score, compound_pairs, context_pairs, effects, score, shuffled
+from service.gate import (
+    FACTORS,
+    ROW,
+    GateConfig,
+    Score,
+    compound_pairs,
+    context_pairs,
+    effects,
+    mean_effects,
+    noise_ceiling,
+    score,
+    shuffled,
+)
+from service.gate_measure import autoencoder_features, model_features, truth
 from service.library import library, world
 
 Progress = Callable[[int, int, str], None]
-ENCODED = 160  # true pictures that are encoded and decoded for the ceiling
+ENCODED = 160  # true pictures, spread over all rows, that are encoded and decoded for the ceiling
 LIMIT = 30.0  # normalised features are clipped to ±LIMIT, so that one odd picture cannot be the whole effect
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """Features of every distinct row [n, k] of true and generated pictures, on the scale of true controls."""
-
-    names: tuple[str, ...]
-    true: np.ndarray
-    generated: np.ndarray
 
 
 def actives(n: int, seed: int) -> list[str]:
     """Seen drugs whose hidden effect is at least half the median length: a seeded choice of n."""
-    table, truth = library(), world().compounds
-    size = pd.Series(np.linalg.norm(truth.effect, axis=1), index=list(truth.ids))
+    table, hidden = library(), world().compounds
+    size = pd.Series(np.linalg.norm(hidden.effect, axis=1), index=list(hidden.ids))
     seen = table[(table["kind"] == "drug") & (table["split"] == "seen")]["compound"]
     strong = sorted(seen[size[seen].to_numpy() >= 0.5 * float(size[seen].median())])
     return [str(c) for c in stream(seed, "gate", "actives").choice(strong, min(n, len(strong)), replace=False)]
@@ -53,21 +56,24 @@ def pairs_of(plates: pd.DataFrame, config: GateConfig) -> pd.DataFrame:
 
 
 def normalised(
-    true: Profiles, generated: Profiles, controls: np.ndarray
-) -> tuple[tuple[str, ...], Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-    """Both tables on the scale of the true controls (median, MAD), without missing, flat and doubled features."""
-    centre, spread = median_mad(true.values[controls])
+    true: Sequence[Profiles], generated: Profiles, controls: np.ndarray
+) -> tuple[tuple[str, ...], list[Float[np.ndarray, "n k"]], Float[np.ndarray, "n k"]]:
+    """All tables on the scale of the true controls (median, MAD), without missing, flat and doubled features: names,
+    one array for every set of true pictures, and the generated one.
+    """
+    names = true[0].names
+    measured = [p.features(list(names)).values for p in (*true, generated)]
+    centre, spread = median_mad(np.concatenate([values[controls] for values in measured[:-1]]))
     use = np.isfinite(centre) & (spread > 0)
-    names = np.array(true.names)[use]
-    z = [
-        np.clip((p.features(list(names)).values - centre[use]) / spread[use], -LIMIT, LIMIT) for p in (true, generated)
-    ]
-    alive = np.isfinite(z[0]).any(1)
-    both = Profiles(true.meta[alive].reset_index(drop=True), z[0][alive], tuple(names))
+    names = tuple(np.array(names)[use])
+    z = [np.clip((values[:, use] - centre[use]) / spread[use], -LIMIT, LIMIT) for values in measured]
+    together = np.concatenate(z[:-1])
+    alive = np.isfinite(together).any(1)
+    both = Profiles(pd.DataFrame({"Metadata_Row": np.flatnonzero(alive)}), together[alive], names)
     kept = select(both, SelectConfig(missing=0.0, correlation=0.9, outlier=None)).names
     place = {name: i for i, name in enumerate(names)}
     index = [place[name] for name in kept]
-    return tuple(kept), z[0][:, index], z[1][:, index]
+    return tuple(kept), [one[:, index] for one in z[:-1]], z[-1][:, index]
 
 
 def whole_cells(profiles: Profiles, control: np.ndarray) -> float:
@@ -76,58 +82,52 @@ def whole_cells(profiles: Profiles, control: np.ndarray) -> float:
     return float(np.median(np.nan_to_num(counted)))
 
 
-def _measure(room: ModelRoom, pictures: np.ndarray, meta: pd.DataFrame, tell: Callable[[int], None]) -> Profiles:
-    measured = room.measure(pictures, tell)
-    profiles = Profiles(meta.add_prefix("Metadata_"), measured.values, measured.names)
-    return profiles
-
-
 def run(
     model: str | Path = "simulation-128",
     out: Path | None = None,
     config: GateConfig | None = None,
     progress: Progress | None = None,
+    *,
+    engine: str = "fast",
+    truth_in: Path | None = None,
 ) -> dict[str, object]:
-    """Paint, measure and score all pairs; write gate.json to `out` (a file) if given. Returns what it writes."""
+    """Paint, measure and score all pairs; write gate.json to `out` (a file) if given. Returns what it writes.
+
+    truth_in: a folder that keeps the measured truth for the next model (`service.gate_measure.truth`).
+    """
     config = config or GateConfig()
-    with load_room(model) as room:
+    with load_room(model, engine) as room:
         pairs = pairs_of(room.contexts.plates, config)
         rows = pairs[ROW].drop_duplicates().reset_index(drop=True)
-        total, done = 4 * len(rows) + min(ENCODED, len(rows)), 0
+        some = np.linspace(0, len(rows) - 1, min(ENCODED, len(rows))).round().astype(int)
+        total, done = (config.truth + 1) * len(rows) + len(some), 0
 
         def tell(what: str) -> Callable[[int], None]:
-            before = done
-
-            def so_far(n: int) -> None:
+            def more(n: int) -> None:
+                nonlocal done
+                done += n
                 if progress is not None:
-                    progress(min(before + n, total), total, what)
+                    progress(done, total, what)
 
-            return so_far
+            return more
 
-        true_pictures = world().paint(rows, tell("painting the truth"))
-        done += len(rows)
-        true = _measure(room, true_pictures, rows, tell("measuring the truth"))
-        done += len(rows)
-        vectors = room.vectors(list(rows["compound"]))
-        painted = room.paint_rows(vectors, rows, tell("painting with the model"))
-        done += len(rows)
-        done += len(rows)
-        generated = _measure(room, painted, rows, tell("measuring the model"))
-        done += len(rows)
-        blind = _blind(room, vectors, rows, painted)
-        compressed = room.compress(true_pictures[:ENCODED], list(rows["source"][:ENCODED]))
-        autoencoder = _measure(room, compressed, rows[:ENCODED], tell("measuring the autoencoder"))
+        blind = _blind(room, rows)
+        generated = model_features(room, rows, tell("the model"))
+        true = truth(room, rows, config.truth, truth_in, tell("the truth"))
+        autoencoder = autoencoder_features(room, rows.iloc[some].reset_index(drop=True), tell("the autoencoder"))
         hashes = room.provenance.document()
     control = (rows["compound"] == DMSO).to_numpy()
     names, z_true, z_generated = normalised(true, generated, control)
     scores = score_all(pairs, rows, z_true, z_generated, blind, config)
-    limit = ceiling(true.values[: len(autoencoder.values)], autoencoder.values, true.names)
+    limit = ceiling(true[0].values[some], autoencoder.features(list(true[0].names)).values, true[0].names)
     result: dict[str, object] = {
         "evidence": "simulation",
         "hashes": hashes,
+        "engine": engine,
+        "draws": {factor: config.draws(factor) for factor in FACTORS} | {"truth": config.truth},
         "pictures": len(rows),
         "features": len(names),
-        "whole_cells": {"true": whole_cells(true, control), "generated": whole_cells(generated, control)},
+        "whole_cells": {"true": whole_cells(true[0], control), "generated": whole_cells(generated, control)},
         "scores": [s.document() for s in scores],
         "passed": all(s.passed for s in scores if s.model == "model"),
         "controls_fail": not any(s.passed for s in scores if s.model != "model"),
@@ -139,23 +139,25 @@ def run(
     return result
 
 
-def _blind(room: ModelRoom, vectors: np.ndarray, rows: pd.DataFrame, painted: np.ndarray) -> float:
+def _blind(room: ModelRoom, rows: pd.DataFrame) -> float:
     """Largest difference between unconditional pictures of two rows with one seed and source: 0 means blind.
 
     Raises ValueError when the unconditional pictures are those of the conditional model.
     """
     twins = rows[rows.duplicated(["seed", "source"], keep=False)].sort_values(["seed", "source"]).index[:16]
-    pictures = room.paint_rows(vectors[twins], rows.loc[twins].reset_index(drop=True), None, unconditional=True)
-    if np.array_equal(pictures, painted[twins]):
+    few = rows.loc[twins].reset_index(drop=True)
+    vectors = room.vectors(list(few["compound"]))
+    pictures = room.paint_rows(vectors, few, None, unconditional=True)
+    if np.array_equal(pictures, room.paint_rows(vectors, few, None)):
         raise ValueError("unconditional: the model paints the same with and without conditions")
-    group = rows.loc[twins].groupby(["seed", "source"]).ngroup().to_numpy()
+    group = few.groupby(["seed", "source"]).ngroup().to_numpy()
     return float(max(np.ptp(pictures[group == g], axis=0).max() for g in np.unique(group)))
 
 
 def score_all(
     pairs: pd.DataFrame,
     rows: pd.DataFrame,
-    true: Float[np.ndarray, "n k"],
+    true: Sequence[Float[np.ndarray, "n k"]],
     generated: Float[np.ndarray, "n k"],
     blind: float,
     config: GateConfig,
@@ -163,7 +165,7 @@ def score_all(
     """Scores of the model, of shuffled conditions and of the unconditional model, for every factor.
 
     The unconditional model paints one picture per seed, so each of its effects is exactly 0 (`blind` is the largest
-    difference seen; above 0 it was not blind, and the run stops).
+    difference seen; above 0 it was not blind, and the run stops). The truth is the mean over its sets of pictures.
     """
     if blind > 0:
         raise ValueError(f"unconditional: pictures of one seed differ by {blind:.3g} between conditions; 0 expected")
@@ -172,10 +174,12 @@ def score_all(
     scores = []
     for factor in FACTORS:
         of = (pairs["factor"] == factor).to_numpy()
-        g, t = (effects(values[at[of]], pairs[of].reset_index(drop=True)) for values in (generated, true))
+        mine = pairs[of].reset_index(drop=True)
+        g, *sets = (effects(values[at[of]], mine) for values in (generated, *true))
+        t = mean_effects(sets)
         order = shuffled(len(g), config, factor)
         scores += [
-            score(factor, "model", g, t, config),
+            score(factor, "model", g, t, config, noise_ceiling(sets)),
             score(factor, "shuffled", g[order], t, config),
             score(factor, "unconditional", np.zeros_like(g), t, config),
         ]

@@ -14,7 +14,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from service import benchmark_real, cli_benchmark, cli_data, cli_ldm, cli_molecules, cli_profiles, profile, setup
+from service import (
+    benchmark_real,
+    cli_benchmark,
+    cli_claim,
+    cli_data,
+    cli_ldm,
+    cli_molecules,
+    cli_profiles,
+    profile,
+    setup,
+)
 from service.errors import EXIT_FAILED, EXIT_REFUSED, fault_of, is_ours, sentence
 from service.request import FAILED, INVALID, Outcome
 
@@ -216,13 +226,20 @@ def setup_cellprofiler(
 
 
 @benchmark_app.command("gate")
-def benchmark_gate(model: Model = "simulation-128", out: Json = None) -> None:
+def benchmark_gate(
+    model: Model = "simulation-128",
+    out: Json = None,
+    engine: Annotated[str, typer.Option(help="fast or cellprofiler")] = "fast",
+    truth: Annotated[
+        Path | None, typer.Option(help="folder that keeps the measured truth; the next model's gate reads it there")
+    ] = None,
+) -> None:
     """Does the model use what it is given? The gate on compound, source, batch and well, with its negative controls."""
     with _doors():
         from service.benchmark_gate import run
 
         with _progress() as progress:
-            numbers = run(model, out, progress=progress)
+            numbers = run(model, out, progress=progress, engine=engine, truth_in=truth)
         out_console.print_json(data=numbers)
 
 
@@ -299,4 +316,5 @@ setup.register(setup_app, _doors)
 cli_molecules.register(app, benchmark_app, _doors, _progress)
 cli_data.register(app, _doors, _progress)
 cli_ldm.register(app, benchmark_app, _doors, _progress)
+cli_claim.register(benchmark_app, _doors, _progress)
 cli_benchmark.register(benchmark_app, _doors, _progress)

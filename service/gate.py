@@ -26,11 +26,19 @@ ROW = ["compound", "source", "batch", "plate", "plate_format", "row", "column", 
 
 @dataclass(frozen=True)
 class GateConfig:
-    """How many pairs and draws, and what counts as passed (thresholds of the project, not of a paper)."""
+    """How many pairs and draws, and what counts as passed (thresholds of the project, not of a paper).
+
+    The draws of a factor are the pictures at each end of its pairs: as many as the noise of single fields asks for
+    (`docs/decisions/0004-draws-of-the-gate.md`). truth: true pictures of every row, each with cells and noise of its
+    own.
+    """
 
     pairs: int = 64
-    draws: int = 2  # pictures at each end of a pair whose swap is a context
-    compound_draws: int = 4
+    compound_draws: int = 16
+    source_draws: int = 4
+    batch_draws: int = 8
+    well_draws: int = 16
+    truth: int = 2
     seed: int = 4200
     cosine: float = 0.6
     cosine_low: float = 0.4
@@ -39,10 +47,23 @@ class GateConfig:
     top_share: float = 0.6  # ... for at least this share of the compounds
     bootstrap: int = 2000
 
+    def draws(self, factor: str) -> int:
+        """Pictures at each end of a pair of this factor."""
+        return {
+            "compound": self.compound_draws,
+            "source": self.source_draws,
+            "batch": self.batch_draws,
+            "well": self.well_draws,
+        }[factor]
+
 
 @dataclass(frozen=True)
 class Score:
-    """One factor under one model: median cosine with its 95 % lower bound, slope of sizes, share in the top."""
+    """One factor under one model: median cosine with its 95 % lower bound, slope of sizes, share in the top.
+
+    noise_ceiling: median cosine that true pictures with other noise reach at as many draws (`noise_ceiling`): what a
+    model whose pictures come from the true law would get.
+    """
 
     factor: str
     model: str
@@ -52,6 +73,7 @@ class Score:
     slope: float
     top_share: float | None
     passed: bool
+    noise_ceiling: float | None = None
 
     def document(self) -> dict[str, object]:
         """As a JSON object, rounded to four digits."""
@@ -96,7 +118,7 @@ def context_pairs(plates: pd.DataFrame, compounds: Sequence[str], factor: str, c
         here = plates[plates["source"] == sources[0]]
         batches = rng.permutation(sorted(here["batch"].unique()))
         spots = _spots(rng)
-        for draw in range(config.draws):
+        for draw in range(config.draws(factor)):
             seed = int(rng.integers(0, 2**63 - 1))
             position = rng.random(2)
             if factor == "source":
@@ -144,6 +166,43 @@ def effects(values: Float[np.ndarray, "n k"], pairs: pd.DataFrame) -> Float[np.n
     return out
 
 
+def replicate(rows: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The k-th true picture of every row: other cells and noise in the same context; k = 0 keeps the rows' seeds.
+
+    Equal seeds stay equal, so pairs go on sharing their noise. Seeds are mixed by SplitMix64 (Steele, Lea and Flood
+    2014).
+    """
+    if k == 0:
+        return rows
+    z = rows["seed"].to_numpy(np.uint64) + np.uint64(k * 0x9E3779B97F4A7C15 % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return rows.assign(seed=z ^ (z >> np.uint64(31)))
+
+
+def mean_effects(replicates: Sequence[Float[np.ndarray, "p k"]]) -> Float[np.ndarray, "p k"]:
+    """Mean of the effects of several sets of pictures; NaN only where every one is."""
+    stacked = np.stack(list(replicates))
+    known = np.isfinite(stacked)
+    count = known.sum(0)
+    return np.where(count > 0, np.where(known, stacked, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def noise_ceiling(replicates: Sequence[Float[np.ndarray, "p k"]]) -> float | None:
+    """Median cosine of each set of true effects with the mean of the others, averaged over the sets.
+
+    None for one set. The others are one set fewer than what a model meets, so this errs on the low side.
+    """
+    if len(replicates) < 2:
+        return None
+    medians = []
+    for k, one in enumerate(replicates):
+        others = mean_effects([r for j, r in enumerate(replicates) if j != k])
+        both = np.isfinite(one).all(1) & np.isfinite(others).all(1)
+        medians.append(float(np.median(cosines(others[both], one[both]))))
+    return float(np.mean(medians))
+
+
 def top_share(generated: Float[np.ndarray, "p k"], true: Float[np.ndarray, "p k"], top: float) -> float:
     """Share of rows whose own true effect is among the `top` share of all true effects by Pearson correlation."""
     centred = [x - x.mean(1, keepdims=True) for x in (generated, true)]
@@ -161,8 +220,12 @@ def score(
     generated: Float[np.ndarray, "p k"],
     true: Float[np.ndarray, "p k"],
     config: GateConfig,
+    noise: float | None = None,
 ) -> Score:
-    """Score one factor: rows are pairs, features are normalised. Pairs without cells at an end count as cosine 0."""
+    """Score one factor: rows are pairs, features are normalised. Pairs without cells at an end count as cosine 0.
+
+    noise: the noise ceiling, which is reported and decides nothing.
+    """
     known = np.isfinite(true).all(1)
     g, t = np.nan_to_num(generated[known]), true[known]
     cosine = cosines(t, g)
@@ -178,7 +241,7 @@ def score(
         and config.slope[0] <= slope <= config.slope[1]
         and (share is None or share >= config.top_share)
     )
-    return Score(factor, model, len(g), median, low, slope, share, bool(passed))
+    return Score(factor, model, len(g), median, low, slope, share, bool(passed), noise)
 
 
 def shuffled(n: int, config: GateConfig, factor: str) -> np.ndarray:
