@@ -64,16 +64,22 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], io.TextIOWrapper]]:
 
 
 def records(
-    path: Path, text: io.TextIOWrapper, column: str | None = None, name_column: str | None = None
+    path: Path,
+    text: io.TextIOWrapper,
+    column: str | None = None,
+    name_column: str | None = None,
+    *,
+    blank_lines: bool = False,
 ) -> Iterator[Record]:
     """The records of an opened file; which kind it is says its name.
 
-    column, name_column: of a CSV or TSV, by default the first of the usual names. Raises `RecordsError` for another
+    column, name_column: of a CSV or TSV, by default the first of the usual names. blank_lines: whether a line of a CSV
+    or TSV without anything in it is an entry too, and counted. Raises `RecordsError` for another
     kind of file, or when there is no such column.
     """
     kind = kind_of(path)
     if kind in DELIMITERS:
-        return _table(text, DELIMITERS[kind], column, name_column)
+        return _table(text, DELIMITERS[kind], column, name_column, blank_lines)
     if column or name_column:
         raise RecordsError(f"file {path.name!r} has no columns: leave the column out, or give a CSV or TSV.")
     return _list(text) if kind in LISTS else _blocks(text)
@@ -89,7 +95,9 @@ def kind_of(path: Path) -> str:
     return kind[0]
 
 
-def _table(text: io.TextIOWrapper, delimiter: str, column: str | None, name_column: str | None) -> Iterator[Record]:
+def _table(
+    text: io.TextIOWrapper, delimiter: str, column: str | None, name_column: str | None, blank_lines: bool
+) -> Iterator[Record]:
     before = csv.field_size_limit(_LONGEST_FIELD)  # a field too long for a SMILES is refused as such, row by row
     try:
         rows = csv.reader(text, delimiter=delimiter)
@@ -101,7 +109,7 @@ def _table(text: io.TextIOWrapper, delimiter: str, column: str | None, name_colu
         if name_column and named is None:
             raise RecordsError(f"there is no column {name_column!r}: the columns are {', '.join(header)}.")
         try:
-            for row, fields in enumerate(filter(None, rows), start=1):
+            for row, fields in enumerate(rows if blank_lines else filter(None, rows), start=1):
                 name = fields[named] if named is not None and named < len(fields) else ""
                 yield Record(row, name, fields[place] if place < len(fields) else "", "smiles")
         except csv.Error as error:
