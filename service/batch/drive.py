@@ -1,4 +1,4 @@
-"""A run from beginning to end: plan, control, parts, manifest; and the same again after it was stopped, from where it was."""
+"""A run from beginning to end: plan, control, parts, manifest; given again after a stop, it goes on where it was."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def run(
 ) -> Summary:
     """Everything that is not done yet; the same command goes on where it was stopped.
 
-    retry: parts with failed compounds are done again. room: as `plan` gives it. Raises what the plan refuses, `StorageError`,
-    and `EngineFailure` for the control.
+    retry: parts with failed compounds are done again. room: as `plan` gives it. Raises what the plan refuses,
+    `StorageError`, and `EngineFailure` for the control.
     """
     began = time.monotonic()
     made, room = plan(source, request, store, workers, room=room)

@@ -1,7 +1,7 @@
 """Which engine may be scored against a reference library that another engine made: declared here, one pair at a time.
 
-A library names the hash of the engine that measured it, and a mismatch is refused. `fast` is CellProfiler's columns from
-other code: tests hold it to the stock modules on the same pictures (docs/fast_parity.md), so a library that
+A library names the hash of the engine that measured it, and a mismatch is refused. `fast` is CellProfiler's columns
+from other code: tests hold it to the stock modules on the same pictures (docs/fast_parity.md), so a library that
 `cellprofiler` made with the same pipeline file also answers for `fast`. What is not the same on both is named, and not
 scored. Nothing else is equivalent to anything.
 """

@@ -161,7 +161,8 @@ def check_same(known: Plan, asked: dict[str, Any], url: str) -> None:
             if isinstance(value, dict) and isinstance(there, dict):
                 name = next(f"{name}.{key}" for key in value if there.get(key) != value[key])
             raise OtherRun(
-                f"out: {url} holds a run whose {name} is another one: give another address, or the same command to go on"
+                f"out: {url} holds a run whose {name} is another one: give another address, or the same command to "
+                "go on"
             )
 
 
@@ -198,7 +199,7 @@ def _write_entries(
 
 
 def _entries(source: Path, request: BatchRequest, workers: int) -> Iterator[Entry]:
-    """Every entry of the file, in order. A molecule met before (InChIKey and SMILES) is a duplicate of its first row."""
+    """Every entry of the file, in order. A molecule met before (InChIKey and SMILES) is a duplicate of that entry."""
     first: dict[bytes, int] = {}
     records = read_entries(source, request.column, request.name_column)
     for record, answer in _standardised(records, source.stat().st_size, workers):

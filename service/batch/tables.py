@@ -1,4 +1,4 @@
-"""Parquet of a batch as bytes: wide tables of features, and tables of a fixed schema. Equal content gives equal bytes."""
+"""Parquet of a batch as bytes: wide tables of features, tables of a fixed schema. Equal content gives equal bytes."""
 
 from __future__ import annotations
 
