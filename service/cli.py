@@ -19,6 +19,7 @@ from service import (
     cli_benchmark,
     cli_claim,
     cli_data,
+    cli_keys,
     cli_ldm,
     cli_molecules,
     cli_profiles,
@@ -123,13 +124,29 @@ def serve(
     port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
     model: Annotated[str | None, typer.Option(help="a model folder, or a name below models/")] = None,
     data: Annotated[Path | None, typer.Option(help="folder of the job store and the results")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="measuring processes")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="certificate chain, PEM; with --tls-key")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="its private key, PEM")] = None,
+    log_format: Annotated[str | None, typer.Option(help="plain, or json with request ids")] = None,
+    auth: Annotated[str | None, typer.Option(help="auto: keys beyond loopback; required: always")] = None,
 ) -> None:
-    """Serve the HTTP API and the page until interrupted."""
+    """Serve the HTTP API and the page until interrupted. Beyond loopback keys are asked for (`dopaint keys`)."""
     with _doors():
         from service.serve import run
         from service.settings import load
 
-        settings = load(config, host=host, port=port, model=model, data=str(data) if data else None)
+        settings = load(
+            config,
+            host=host,
+            port=port,
+            model=model,
+            data=str(data) if data else None,
+            engine_workers=workers,
+            tls_cert=str(tls_cert) if tls_cert else None,
+            tls_key=str(tls_key) if tls_key else None,
+            log_format=log_format,
+            auth=auth,
+        )
         run(settings, lambda url: out_console.print(f"dopaint serves {url} (interrupt to stop)", highlight=False))
 
 
@@ -315,6 +332,7 @@ profile.register(app, _doors)
 setup.register(setup_app, _doors)
 cli_molecules.register(app, benchmark_app, _doors, _progress)
 cli_data.register(app, _doors, _progress)
+cli_keys.register(app, _doors, out_console)
 cli_ldm.register(app, benchmark_app, _doors, _progress)
 cli_claim.register(benchmark_app, _doors, _progress)
 cli_benchmark.register(benchmark_app, _doors, _progress)
