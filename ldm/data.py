@@ -3,10 +3,13 @@
 pictures.npy   float16 [n, c, h, w] in [-1, 1], or uint8 where 0 is -1 and 255 is 1
 rows.parquet   compound (InChIKey), source, batch, plate, plate_format, row, column, seed, split (train | val)
 compounds.npy  float32 [m, d] compound vectors; compounds.parquet names their InChIKeys in the same order
+about.json     what the pictures are evidence of: evidence ("simulation" or "real") and conditions, in words; without
+               it they are a simulation
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +98,21 @@ def load_compounds(folder: Path) -> tuple[Float[np.ndarray, "m d"], pd.Index]:
             "finite vector for each unique key"
         )
     return vectors, keys
+
+
+def read_about(folder: Path) -> dict[str, str]:
+    """evidence and conditions of a training folder, from its about.json; nothing where it has none, which means a
+    simulation. Raises TrainingDataError for other keys.
+    """
+    path = folder / "about.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or set(content) != {"evidence", "conditions"}:
+        raise TrainingDataError(
+            f"training data: {path} holds {sorted(content)}, expected evidence and conditions; make the folder again"
+        )
+    return {key: str(value) for key, value in content.items()}
 
 
 def philox(seed: int, *counters: int) -> np.random.Generator:

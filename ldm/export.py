@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ldm.autoencoder import GroupAutoencoder
-from ldm.data import TrainingDataError, load_data
+from ldm.data import TrainingDataError, load_data, read_about
 from ldm.folder import PipelineSettings
 from ldm.intensity import IntensityScale
 from ldm.pipeline import CellPaintingPipeline, scheduler_of
@@ -58,7 +58,11 @@ def export(
         channels=autoencoder.channels,
         intensity=fit_grain(autoencoder, load_data(data), IntensityScale.load(data / "intensity.json")),
         known_contexts=contexts,
-        settings=PipelineSettings(training_steps=steps, training_minutes=round(seconds / 60.0, 1)),
+        settings=PipelineSettings(
+            training_steps=steps,
+            training_minutes=round(seconds / 60.0, 1),
+            **read_about(data),  # type: ignore[arg-type]
+        ),
     )
     pipeline.save_pretrained(out)
     compounds = pd.DataFrame({"compound": sorted(trained_on["compound"].astype(str).unique())})

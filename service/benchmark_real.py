@@ -49,9 +49,7 @@ def run(
         raise UnknownName(f"studies: unknown {unknown}; known are {list(STUDIES)}")
     if permutations < 1:
         raise InvalidRequest(f"permutations is {permutations}: expected at least 1, and 99 for a p of 0.01")
-    named = data or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
-    if named is None or not named.is_dir():
-        raise InvalidRequest(f"data: no folder of published tables (got {named}); give --data or set {VARIABLE}")
+    named = data_folder(data)
     done: list[Study] = []
     for number, name in enumerate(studies):
         if progress is not None:
@@ -61,6 +59,14 @@ def run(
         except FileNotFoundError as error:
             raise InvalidRequest(f"data: {name} needs {Path(str(error.filename)).name}, which is not there") from error
     return write(done, out, {"dopaint": __version__, "permutations": permutations})
+
+
+def data_folder(data: Path | None) -> Path:
+    """The folder of real data: as given, or that of the environment. Raises InvalidRequest."""
+    named = data or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    if named is None or not named.is_dir():
+        raise InvalidRequest(f"data: no folder of published tables (got {named}); give --data or set {VARIABLE}")
+    return named
 
 
 def register(

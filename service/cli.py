@@ -23,6 +23,7 @@ from service import (
     cli_ldm,
     cli_molecules,
     cli_profiles,
+    cli_real_pictures,
     profile,
     setup,
 )
@@ -335,4 +336,5 @@ cli_data.register(app, _doors, _progress)
 cli_keys.register(app, _doors, out_console)
 cli_ldm.register(app, benchmark_app, _doors, _progress)
 cli_claim.register(benchmark_app, _doors, _progress)
+cli_real_pictures.register(benchmark_app, _doors, _progress)
 cli_benchmark.register(benchmark_app, _doors, _progress)

@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from service.cli_real_pictures import register_data
+
 Doors = Callable[[], AbstractContextManager[None]]
 Bar = Callable[[], AbstractContextManager[Callable[[int, int, str], None]]]
 
@@ -27,6 +29,7 @@ def register(app: typer.Typer, doors: Doors, progress: Bar) -> None:
     console = Console()
     data = typer.Typer(no_args_is_help=True, help="Real pictures: what there is, fetching it, making training data.")
     app.add_typer(data, name="data")
+    register_data(data, doors, progress)
 
     @data.command("summary")
     def summary(

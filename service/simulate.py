@@ -14,6 +14,7 @@ from jaxtyping import Float
 from causal.allocation import allocate
 from causal.painter import CHANNELS
 from causal.phenotype import DMSO, stream
+from service.errors import InvalidRequest
 from service.library import DMSO_SMILES, library, read_config, world
 
 CHUNK = 256
@@ -105,9 +106,18 @@ def simulate(
 
 
 def encode_compounds(data: Path, encoder: Path) -> None:
-    """Write compounds.npy: the vectors of compounds.parquet by the encoder in folder `encoder`."""
+    """Write compounds.npy: the vectors of compounds.parquet by the encoder in folder `encoder`.
+
+    A compound without SMILES (the named unknown token of real data) gets the mean of the other vectors: 0 on the
+    standardised scale that a model reads. Raises InvalidRequest when no compound has a SMILES.
+    """
     from chem.encoder import load_encoder
 
     table = pd.read_parquet(data / "compounds.parquet")
-    vectors = load_encoder(str(encoder)).encode(list(table["smiles"]))
-    np.save(data / "compounds.npy", np.asarray(vectors, np.float32))
+    known = (table["smiles"].fillna("") != "").to_numpy()
+    if not known.any():
+        raise InvalidRequest(f"compounds: none of {len(table)} in {data} has a SMILES: there is nothing to encode")
+    found = np.asarray(load_encoder(str(encoder)).encode(list(table.loc[known, "smiles"])), np.float32)
+    vectors = np.repeat(found.mean(0, keepdims=True), len(table), axis=0)
+    vectors[known] = found
+    np.save(data / "compounds.npy", vectors)
