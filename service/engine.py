@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 ENGINES = ("cellprofiler", "fast")
 SETTINGS_OF_SIZE = {128: "sim128"}  # picture size -> settings of the measuring engine
 CARD = "dopaint.json"
+VECTORS_KEPT = 4096
 
 
 def find_model(name: str | Path) -> Path:
@@ -60,6 +62,8 @@ class ModelRoom:
     `with`.
     """
 
+    workers: int = 1
+
     def __init__(
         self, folder: Path, workers: int, timeout_s: float, effect: EffectSettings, engine: str = "cellprofiler"
     ) -> None:
@@ -82,7 +86,8 @@ class ModelRoom:
         self._encoder: Encoder = load_encoder(folder / "encoder")
         check_encoder(folder, self._encoder.hash)
         self._engine = _engine(engine, SETTINGS_OF_SIZE[side], workers, timeout_s)
-        self._lock = threading.Lock()
+        self.workers = workers
+        self._lock = threading.Lock()  # of the network
 
     def __enter__(self) -> ModelRoom:
         self._engine.__enter__()
@@ -144,9 +149,17 @@ class ModelRoom:
         )
 
     def vector(self, molecule: Molecule) -> Float[np.ndarray, " d"]:
-        """The encoder's vector."""
+        """The encoder's vector; the last ones are kept, so that a question for one need not wait for a picture."""
+        key = molecule.inchikey, molecule.smiles
+        known = self._vectors.get(key)
+        if known is not None:
+            return known
         with self._lock:
-            return np.asarray(self._encoder.encode([molecule])[0], np.float32)
+            made = np.asarray(self._encoder.encode([molecule])[0], np.float32)
+            self._vectors[key] = made
+            while len(self._vectors) > VECTORS_KEPT:
+                self._vectors.popitem(last=False)
+            return made
 
     def paint(self, vector: Float[np.ndarray, " d"], rows: pd.DataFrame, tick: Tick) -> Float[np.ndarray, "n c h w"]:
         """Pictures in [0, 1] of one compound, from whole micro-batches of its own rows."""
@@ -179,15 +192,35 @@ class ModelRoom:
 
     def measure(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> Measured:
         """The engine's measurements, the median over the cells of each picture."""
-        from profiling.profiles import field_medians
+        fields = self._fields(pictures, tick)
+        return _measured(fields)
 
-        with self._lock:
+    def measure_each(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> list[Measured]:
+        """The same, each picture by itself."""
+        return [_measured([field]) for field in self._fields(pictures, tick)]
+
+    def warm(self) -> None:
+        """Paints and measures one batch, so that the first request finds everything in place."""
+        plate = self.contexts.plates.iloc[:1]
+        rows = plate.assign(row=0, column=0, seed=np.uint64(0)).reset_index(drop=True)
+        vector = self.vector(Molecule(DMSO_SMILES, DMSO_INCHIKEY))
+        self.measure(self.paint_rows(vector[None], rows, None), lambda _: None)
+
+    @cached_property
+    def _measuring(self) -> threading.Lock:
+        """Painting and measuring may go on side by side."""
+        return threading.Lock()
+
+    @cached_property
+    def _vectors(self) -> OrderedDict[tuple[str, str], Float[np.ndarray, " d"]]:
+        return OrderedDict()
+
+    def _fields(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> list[FieldMeasurement]:
+        with self._measuring:
             fields = self._engine.measure(pictures, self.card.channels, progress=_steps(tick))
         if len(fields) != len(pictures):
             raise EngineFailure(f"the engine answered {len(fields)} of {len(pictures)} pictures")
-        profiles = field_medians(fields, pd.DataFrame({"row": range(len(fields))}))
-        outcomes, reasons = tuple(one.outcome for one in fields), tuple(one.reason for one in fields)
-        return Measured(profiles.values, profiles.names, outcomes, reasons)
+        return fields
 
 
 def _engine(name: str, settings: str, workers: int, timeout_s: float) -> CellProfilerEngine | FastEngine:
@@ -198,6 +231,14 @@ def _engine(name: str, settings: str, workers: int, timeout_s: float) -> CellPro
     from profiling.engines.cellprofiler import CellProfilerEngine
 
     return CellProfilerEngine(settings=settings, workers=workers, timeout_s=timeout_s)
+
+
+def _measured(fields: Sequence[FieldMeasurement]) -> Measured:
+    from profiling.profiles import field_medians
+
+    profiles = field_medians(fields, pd.DataFrame({"row": range(len(fields))}))
+    outcomes, reasons = tuple(one.outcome for one in fields), tuple(one.reason for one in fields)
+    return Measured(profiles.values, profiles.names, outcomes, reasons)
 
 
 def _quiet() -> None:

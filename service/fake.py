@@ -61,6 +61,7 @@ class FakeRoom:
         self._broken, self._slow, self._engine = broken, slow, engine
         self._dead, self._sparse, self._torn = dead, sparse, torn
         self._vectors: dict[bytes, str] = {}
+        self.workers = 1
         self.card = ModelCard("fake", "simulation", "simulated", CHANNELS, SIZE, 4)
         plates = [
             {"source": f"S{s}", "batch": f"S{s}B{b}", "plate": f"S{s}B{b}P1", "plate_format": 1536 if s == 1 else 384}
@@ -145,6 +146,24 @@ class FakeRoom:
                 self._slow(1)
             tick(1)
         return pictures
+
+    def paint_rows(
+        self, vectors: Float[np.ndarray, "n d"], rows: pd.DataFrame, progress: Tick | None
+    ) -> Float[np.ndarray, "n c h w"]:
+        """Row by row as `paint` does."""
+        pictures = np.empty((len(rows), len(CHANNELS), SIZE, SIZE), np.float32)
+        for i in range(len(rows)):
+            pictures[i] = self.paint(vectors[i], rows.iloc[[i]], lambda _: None)[0]
+            if progress is not None:
+                progress(i + 1)
+        return pictures
+
+    def measure_each(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> list[Measured]:
+        """Picture by picture as `measure` does."""
+        return [self.measure(picture[None], tick) for picture in pictures]
+
+    def warm(self) -> None:
+        """Nothing is slow here."""
 
     def measure(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> Measured:
         """Reads the features back from the pixels."""

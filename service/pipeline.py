@@ -59,7 +59,7 @@ def predict_in(
     reference = room.reference()
     check(reference, room.provenance.document())
     draws = contexts_of(room, reference, request)
-    outcomes = [_read(index, text) for index, text in enumerate(request.smiles)]
+    outcomes = [read_entry(index, text) for index, text in enumerate(request.smiles)]
     molecules = list(dict.fromkeys(one for one in outcomes if isinstance(one, Molecule)))
     distinct = {(m.inchikey, m.smiles): Molecule(m.smiles, m.inchikey) for m in molecules}
     tick = _Ticker(progress, 2 * request.draws * (len(distinct) + 1) if distinct else 0)
@@ -68,12 +68,12 @@ def predict_in(
         if distinct:
             control = paint_and_measure(room, Molecule(DMSO_SMILES, DMSO_INCHIKEY), draws, writer, "control", tick)
             writer.control(control.profiles)
-            for key, folder in _folders(list(distinct)):
+            for key, folder in folders_of(list(distinct)):
                 done[key] = _one(room, reference, request, draws, control, distinct[key], folder, writer, tick)
         answer = [
             one
             if isinstance(one, Outcome)
-            else _place(done[one.inchikey, one.smiles], index, request.smiles[index], one)
+            else placed(done[one.inchikey, one.smiles], index, request.smiles[index], one)
             for index, one in enumerate(outcomes)
         ]
         writer.request(request, answer, room.provenance)
@@ -82,7 +82,7 @@ def predict_in(
 
 def refused(request: Request) -> list[Outcome]:
     """The outcomes of the entries that cannot be used, without a model."""
-    read = [_read(index, text) for index, text in enumerate(request.smiles)]
+    read = [read_entry(index, text) for index, text in enumerate(request.smiles)]
     return [one for one in read if isinstance(one, Outcome)]
 
 
@@ -130,9 +130,14 @@ def paint_and_measure(
         pictures = room.paint(vector, some, lambda n: tick(n, "painting"))
         writer.pictures(folder, some, pictures)
         measured = room.measure(pictures, lambda n: tick(n, "measuring"))
-        parts.append(_profiles(some, measured))
+        parts.append(profiles_of(some, measured))
         outcomes += measured.outcomes
         reasons += measured.reasons
+    return measured_rows(parts, outcomes, reasons)
+
+
+def measured_rows(parts: list[Profiles], outcomes: Sequence[str], reasons: Sequence[str]) -> Painted:
+    """One compound from its parts in the order of the draws. Raises `EngineFailure` when nothing could be measured."""
     if all(one == "failed" for one in outcomes):
         raise EngineFailure(f"none of {len(outcomes)} pictures could be measured, the first because: {reasons[0]}")
     return Painted(concatenate(_same_features(parts)), tuple(outcomes))
@@ -167,32 +172,56 @@ def _one(
 ) -> Outcome:
     before = tick.done
     try:
-        standing = room.standing(molecule)
         painted = paint_and_measure(room, molecule, draws, writer, folder, tick)
-        effects, differences = effect_of(painted, control, draws, reference, molecule.inchikey)
-        withheld = why_withheld(room, request, standing, effects)
-        ranking = {} if withheld else rank(effects, differences, reference, molecule)
-        answer = document(
-            room=room,
-            request=request,
-            molecule=molecule,
-            standing=standing,
-            effects=effects,
-            painted=painted.outcomes,
-            control=control.outcomes,
-            design=design_hash(cross([molecule.inchikey, DMSO_INCHIKEY], draws)),
-            withheld=withheld,
-            ranking=ranking,
-        )
+        effects, answer = answer_of(room, reference, request, draws, control, molecule, painted)
         writer.molecule(folder, painted.profiles, effects, answer)
     except Exception as error:
         LOG.exception("molecule %s failed", molecule.inchikey)
         writer.discard(folder)
         tick.skip_to(before + 2 * request.draws)
-        first = entry(error, "")
-        return Outcome(0, "", FAILED, reason=str(first["reason"]), sentence=sentence(error))
-    verdict = OK if standing.in_library or request.allow_simulated or not room.card.simulated else OUT_OF_DOMAIN
-    return Outcome(0, "", verdict, sentence=withheld, folder=folder, answer=answer)
+        return failed(error)
+    return outcome_of(room, request, folder, answer)
+
+
+def answer_of(
+    room: Room,
+    reference: Reference,
+    request: Request,
+    draws: pd.DataFrame,
+    control: Painted,
+    molecule: Molecule,
+    painted: Painted,
+) -> tuple[Effects, dict[str, Any]]:
+    """The effects of a measured molecule, and the content of its predictions.json."""
+    standing = room.standing(molecule)
+    effects, differences = effect_of(painted, control, draws, reference, molecule.inchikey)
+    withheld = why_withheld(room, request, standing, effects)
+    ranking = {} if withheld else rank(effects, differences, reference, molecule)
+    answer = document(
+        room=room,
+        request=request,
+        molecule=molecule,
+        standing=standing,
+        effects=effects,
+        painted=painted.outcomes,
+        control=control.outcomes,
+        design=design_hash(cross([molecule.inchikey, DMSO_INCHIKEY], draws)),
+        withheld=withheld,
+        ranking=ranking,
+    )
+    return effects, answer
+
+
+def outcome_of(room: Room, request: Request, folder: str, answer: dict[str, Any]) -> Outcome:
+    """What became of a molecule with an answer."""
+    known = bool(answer["domain"]["in_library"])
+    verdict = OK if known or request.allow_simulated or not room.card.simulated else OUT_OF_DOMAIN
+    return Outcome(0, "", verdict, sentence=str(answer["withheld"]), folder=folder, answer=answer)
+
+
+def failed(error: BaseException) -> Outcome:
+    """What became of a molecule that could not be painted, measured or scored."""
+    return Outcome(0, "", FAILED, reason=str(entry(error, "")["reason"]), sentence=sentence(error))
 
 
 def why_withheld(room: Room, request: Request, standing: Standing, effects: Effects) -> str:
@@ -227,7 +256,8 @@ def rank(
     return {kind: scored(used, reference, kind, molecule.inchikey, structure, count) for kind in KINDS}
 
 
-def _read(index: int, text: str) -> Outcome | Molecule:
+def read_entry(index: int, text: str) -> Outcome | Molecule:
+    """One entry of the list: its molecule, or why it cannot be used."""
     try:
         molecule = standardise_within(text)
     except InvalidSmiles as error:
@@ -239,7 +269,8 @@ def _read(index: int, text: str) -> Outcome | Molecule:
     return molecule
 
 
-def _place(outcome: Outcome, index: int, text: str, molecule: Molecule) -> Outcome:
+def placed(outcome: Outcome, index: int, text: str, molecule: Molecule) -> Outcome:
+    """A molecule's outcome as that of one entry of the list."""
     return Outcome(
         index,
         text,
@@ -255,7 +286,7 @@ def _place(outcome: Outcome, index: int, text: str, molecule: Molecule) -> Outco
     )
 
 
-def _folders(keys: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str]]:
+def folders_of(keys: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str]]:
     """A folder name for each molecule: its InChIKey; tautomers that share one get a number from the second on."""
     count: dict[str, int] = {}
     for inchikey, smiles in keys:
@@ -269,7 +300,8 @@ def _chunks(n: int, micro_batch: int, at_once: int = DRAWS_AT_ONCE) -> Iterator[
     return ((start, min(start + size, n)) for start in range(0, n, size))
 
 
-def _profiles(rows: pd.DataFrame, measured: Measured) -> Profiles:
+def profiles_of(rows: pd.DataFrame, measured: Measured) -> Profiles:
+    """Measured pictures with their design rows."""
     meta = with_prefix(rows).assign(Metadata_Outcome=list(measured.outcomes), Metadata_Reason=list(measured.reasons))
     return Profiles(meta, np.asarray(measured.values, dtype=np.float64), measured.names)
 

@@ -71,19 +71,14 @@ class Writer:
     def control(self, profiles: Profiles) -> None:
         """Finishes the control's folder."""
         if self._aside is not None:
-            write_profiles(self._evident(profiles), self._aside / CONTROL / "profiles.parquet")
+            fill_control(self._aside / CONTROL, profiles, self._card)
             self._place(CONTROL)
 
     def molecule(self, folder: str, profiles: Profiles, effects: Effects, answer: Answer) -> None:
         """Finishes a molecule's folder."""
         if self._aside is None:
             return
-        place = self._aside / folder
-        write_profiles(self._evident(profiles), place / "profiles.parquet")
-        effects_table(effects, answer).to_parquet(place / "effects.parquet", index=False)
-        write_json(place / "predictions.json", answer)
-        (place / "predictions.csv").write_text(csv_text([answer]), encoding="utf-8")
-        write_json(place / "manifest.json", manifest(answer, self._card))
+        fill_molecule(self._aside / folder, profiles, effects, answer, self._card)
         self._place(folder)
 
     def discard(self, folder: str) -> None:
@@ -96,21 +91,11 @@ class Writer:
         if self._aside is None or self._out is None:
             return
         answers = {one.folder: one.answer for one in outcomes if one.answer is not None}
-        document = {
-            "format": "dopaint/request/1",
-            "evidence": self._card.evidence,
-            "statement": statement(self._card.evidence),
-            "request": asdict(request),
-            "provenance": {"model_name": self._card.name, **provenance.document()},
-            "molecules": [outcome_document(one) for one in outcomes],
-        }
+        document = request_document(request, outcomes, self._card, provenance)
         (self._aside / "predictions.csv").write_text(csv_text(answers.values()), encoding="utf-8")
         write_json(self._aside / "request.json", document)
         for name in ("predictions.csv", "request.json"):
             os.replace(self._aside / name, self._out / name)
-
-    def _evident(self, profiles: Profiles) -> Profiles:
-        return Profiles(profiles.meta.assign(Metadata_Evidence=self._card.evidence), profiles.values, profiles.names)
 
     def _place(self, folder: str) -> None:
         assert self._aside is not None
@@ -119,6 +104,38 @@ class Writer:
         if target.exists():
             os.replace(target, self._aside / f"old-{folder}")
         os.replace(self._aside / folder, target)
+
+
+def fill_control(place: Path, profiles: Profiles, card: ModelCard) -> None:
+    """Puts the control's tables beside its pictures."""
+    write_profiles(_evident(profiles, card), place / "profiles.parquet")
+
+
+def fill_molecule(place: Path, profiles: Profiles, effects: Effects, answer: Answer, card: ModelCard) -> None:
+    """Puts a molecule's tables and answer beside its pictures."""
+    write_profiles(_evident(profiles, card), place / "profiles.parquet")
+    effects_table(effects, answer).to_parquet(place / "effects.parquet", index=False)
+    write_json(place / "predictions.json", answer)
+    (place / "predictions.csv").write_text(csv_text([answer]), encoding="utf-8")
+    write_json(place / "manifest.json", manifest(answer, card))
+
+
+def request_document(
+    request: Request, outcomes: list[Outcome], card: ModelCard, provenance: Provenance
+) -> dict[str, Any]:
+    """request.json: what was asked, and what became of each entry of the list."""
+    return {
+        "format": "dopaint/request/1",
+        "evidence": card.evidence,
+        "statement": statement(card.evidence),
+        "request": asdict(request),
+        "provenance": {"model_name": card.name, **provenance.document()},
+        "molecules": [outcome_document(one) for one in outcomes],
+    }
+
+
+def _evident(profiles: Profiles, card: ModelCard) -> Profiles:
+    return Profiles(profiles.meta.assign(Metadata_Evidence=card.evidence), profiles.values, profiles.names)
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -171,9 +188,14 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def write_json(path: Path, document: Any) -> None:
+def json_text(document: Any) -> str:
     """JSON with sorted keys, no NaN, one newline at the end."""
-    path.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, document: Any) -> None:
+    """A file of `json_text`."""
+    path.write_text(json_text(document), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

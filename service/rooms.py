@@ -94,10 +94,15 @@ class Measured:
 
 @runtime_checkable
 class Room(Protocol):
-    """One loaded model and one measuring engine. Calls are made by one thread at a time."""
+    """One loaded model and one measuring engine. One thread at a time paints, and one at a time measures."""
 
     @property
     def card(self) -> ModelCard: ...
+    @property
+    def workers(self) -> int:
+        """Measuring processes."""
+        ...
+
     @property
     def provenance(self) -> Provenance: ...
     @property
@@ -115,4 +120,18 @@ class Room(Protocol):
         """Pictures in [0, 1] of one compound under the contexts and seeds of n design rows."""
         ...
 
+    def paint_rows(
+        self, vectors: Float[np.ndarray, "n d"], rows: pd.DataFrame, progress: Tick | None
+    ) -> Float[np.ndarray, "n c h w"]:
+        """Pictures in [0, 1] of rows of any compounds, each with its own vector; each the same as by `paint`."""
+        ...
+
     def measure(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> Measured: ...
+
+    def measure_each(self, pictures: Float[np.ndarray, "n c h w"], tick: Tick) -> list[Measured]:
+        """The same for each picture by itself: no answer depends on what was measured with it."""
+        ...
+
+    def warm(self) -> None:
+        """Does everything once that is slow the first time."""
+        ...
