@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from profiling.damaged import readable
 from profiling.profiles import COUNT_CELLS, COUNT_NUCLEI, META, OUTCOME, REASON, InvalidProfiles, Profiles
 
 OBJECTS = ("Nuclei", "Cells", "Cytoplasm")
@@ -73,7 +74,8 @@ def read_csv_folder(folder: str | Path, objects: Sequence[str] = OBJECTS) -> Pro
     def table(name: str) -> pd.DataFrame | None:
         for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
             if path.exists():
-                return pd.read_csv(path, low_memory=False)
+                with readable(path, "a table of text"):
+                    return pd.read_csv(path, low_memory=False)
         return None
 
     found = {name: t for name in objects if (t := table(name)) is not None}
@@ -91,7 +93,7 @@ def read_sqlite(path: str | Path, objects: Sequence[str] = OBJECTS) -> Profiles:
     """ExportToDatabase or cytominer-database: tables Image and one an object (also as `Per_Image`, `Per_Cells` ...)."""
     if not Path(path).exists():
         raise InvalidProfiles(f"path {Path(path).name!r} does not exist")
-    with closing(sqlite3.connect(f"file:{Path(path)}?mode=ro", uri=True)) as database:
+    with readable(path, "SQLite"), closing(sqlite3.connect(f"file:{Path(path)}?mode=ro", uri=True)) as database:
         names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
 
         def table(name: str) -> pd.DataFrame | None:
@@ -112,7 +114,8 @@ def read_sqlite(path: str | Path, objects: Sequence[str] = OBJECTS) -> Profiles:
 def read_cytotable(path: str | Path, objects: Sequence[str] = OBJECTS) -> Profiles:
     """CytoTable's joined single-cell parquet: one row a cell, columns "<Object>_...", image columns repeated in each
     row."""
-    table = pd.read_parquet(path)
+    with readable(path, "parquet"):
+        table = pd.read_parquet(path)
     renamed = {f"{META}{k}": k for k in KEYS if f"{META}{k}" in table.columns and k not in table.columns}
     table = table.rename(columns=renamed)
     keys = _keys(table)

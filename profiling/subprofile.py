@@ -24,6 +24,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Num
 from scipy.stats import binom
 
+from profiling.damaged import readable
 from profiling.profiles import InvalidProfiles
 from profiling.single import Kept, correlations_of_few, kept
 
@@ -107,7 +108,8 @@ class SubProfiles:
     @staticmethod
     def read(path: str | Path) -> "SubProfiles":
         """From parquet."""
-        table = pd.read_parquet(path)
+        with readable(path, "parquet"):
+            table = pd.read_parquet(path)
         body = table.drop(columns=["label", "n_references", "convention", "agree", "min_references"])
         values = np.ascontiguousarray(body.to_numpy(dtype=np.float64))
         first = table.iloc[0]

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from profiling.damaged import readable
 from profiling.profiles import META, InvalidProfiles, Profiles, with_prefix
 
 FEATURES_KEY = b"dopaint.features"
@@ -57,13 +58,16 @@ def read_profiles(path: str | Path, features: Sequence[str] | None = None) -> Pr
     if not path.is_file():
         raise InvalidProfiles(f"path {str(path)!r} does not exist: expected a file of profiles")
     if name.endswith(".parquet"):
-        table = pq.read_table(path)
+        with readable(path, "parquet"):
+            table = pq.read_table(path)
         stored = (table.schema.metadata or {}).get(FEATURES_KEY)
         if features is None and stored is not None:
             features = json.loads(stored)
         return split_table(table.to_pandas(), features)
     separator = "," if ".csv" in name else "\t"
-    return split_table(pd.read_csv(path, sep=separator, low_memory=False), features)
+    with readable(path, "a table of text"):
+        rows = pd.read_csv(path, sep=separator, low_memory=False)
+    return split_table(rows, features)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -75,8 +79,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise InvalidProfiles(f"path {str(path)!r} does not exist: expected a file")
     if name.endswith(".parquet"):
-        return pd.read_parquet(path)
-    return pd.read_csv(path, sep="," if ".csv" in name else "\t", low_memory=False)
+        with readable(path, "parquet"):
+            return pd.read_parquet(path)
+    with readable(path, "a table of text"):
+        return pd.read_csv(path, sep="," if ".csv" in name else "\t", low_memory=False)
 
 
 def _chosen(profiles: Profiles, features: Sequence[str] | None) -> Profiles:
@@ -126,7 +132,13 @@ def read_anndata(path: str | Path) -> Profiles:
         raise InvalidProfiles(f"path {str(path)!r} does not exist: expected an .h5ad file")
     import anndata
 
-    return from_anndata(anndata.read_h5ad(path))
+    try:
+        stored = anndata.read_h5ad(path)
+    except OSError as error:  # what HDF5 says of a file that is none, or cut short
+        raise InvalidProfiles(
+            f"path {str(path)!r} cannot be read as .h5ad: it is damaged, cut short or of another kind; make it again"
+        ) from error
+    return from_anndata(stored)
 
 
 def from_anndata(data: Any) -> Profiles:
