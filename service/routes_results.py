@@ -6,6 +6,7 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 import anyio
+import numpy as np
 import pandas as pd
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -160,6 +161,7 @@ def _tables(routes: APIRouter, doors: Doors) -> None:
         folder = folder_of(desk, key, index, who.owner)
         compound = read_profiles(folder / "profiles.parquet")
         control = read_profiles(control_of(desk, key) / "profiles.parquet")
+        control = control.rows(np.isin(control.column("draw"), compound.column("draw")))  # it may have more draws
         return settling(compound, control, desk.room().reference(), state.inchikey, feature)
 
 

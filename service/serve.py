@@ -19,6 +19,7 @@ from service.jobs import Desk
 from service.keys import Keys
 from service.logs import configure
 from service.pipeline import predict_in
+from service.quota import DAY_S, Rules
 from service.request import Request
 from service.rooms import Room
 from service.settings import Settings
@@ -46,11 +47,22 @@ def handlers_of(settings: Settings) -> dict[str, Callable[..., None]]:
     return {routes_profiles.KIND: own_pictures.worker(uploads, bounds_of(settings))}
 
 
+def rules_of(settings: Settings) -> Rules:
+    """How much may wait and how long results stay."""
+    return Rules(
+        max_waiting_jobs=settings.max_waiting_jobs,
+        max_waiting_jobs_per_owner=settings.max_waiting_jobs_per_owner,
+        max_disk_bytes=settings.max_disk_bytes,
+        max_disk_bytes_per_owner=settings.max_disk_bytes,
+        keep_s=settings.keep_days * DAY_S,
+    )
+
+
 def desk_of(settings: Settings) -> Desk:
     """The desk of a service: model and engine are loaded beside the doors."""
     load = partial(load_room, settings.model, settings.engine, settings.engine_workers, settings.engine_timeout_s)
     data = Path(settings.data).absolute()
-    return Desk(data, load, limit=settings.max_waiting_jobs, handlers=handlers_of(settings))
+    return Desk(data, load, rules=rules_of(settings), handlers=handlers_of(settings), url=settings.database or None)
 
 
 def check_open(settings: Settings) -> None:

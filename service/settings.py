@@ -38,6 +38,10 @@ class Settings:
     max_upload_pixels: int = 400_000_000  # all planes of an upload together
     max_inflation: float = 100.0  # of a compressed upload, unpacked to packed
     max_upload_files: int = 2_000
+    database: str = ""  # SQLAlchemy URL, such as postgresql+pg8000://...; empty: SQLite in the data folder
+    max_waiting_jobs_per_owner: int = 20
+    max_disk_bytes: int = 50_000_000_000  # results of all clients
+    keep_days: float = 7.0  # results, after the end of their job
     picture_origins: tuple[str, ...] = ()  # origins whose pages may read OME-Zarr, such as "https://viewer.example"
 
     def __post_init__(self) -> None:
@@ -63,6 +67,9 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("engine_timeout_s", 0.1, 86_400),
     ("max_waiting_jobs", 1, 1_000_000),
     ("max_body_bytes", 1000, 10**9),
+    ("max_waiting_jobs_per_owner", 1, 1_000_000),
+    ("max_disk_bytes", 1_000_000, 10**15),
+    ("keep_days", 0.001, 10_000),
     ("max_nesting", 4, 1000),
     ("max_upload_bytes", 1000, 10**12),
     ("max_upload_pixels", 1000, 10**12),
