@@ -64,7 +64,7 @@ class Doors:
     @property
     def uploads(self) -> FilePath:
         """Where own pictures wait for their job."""
-        return FilePath(self.settings.data).absolute() / "uploads"
+        return self.desk.data / "uploads"
 
     @property
     def bounds(self) -> Bounds:
@@ -81,7 +81,7 @@ def bounds_of(settings: Settings) -> Bounds:
 
 def open_doors(desk: Desk, settings: Settings) -> Doors:
     """Reads the keys and the secret of the data folder, and opens the usage table."""
-    data = FilePath(settings.data).absolute()
+    data = desk.data
     keys = Keys(FilePath(settings.keys) if settings.keys else data / "keys.json")
     signer = Signer(secret_of(data), keys.active)
     auth = settings.auth == "required" or not is_loopback(settings.host)

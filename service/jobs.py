@@ -113,6 +113,11 @@ class Desk:
 
     # ------------------------------------------------------------------------------------------------------------------
 
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self._data
+
     def room(self) -> Room:
         """The loaded room. Raises `Loading` while it loads, or the reason why it could not be loaded."""
         if self._broken is not None:
