@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from service import (
     benchmark_real,
+    cli_batch,
     cli_benchmark,
     cli_claim,
     cli_data,
@@ -338,3 +339,4 @@ cli_ldm.register(app, benchmark_app, _doors, _progress)
 cli_claim.register(benchmark_app, _doors, _progress)
 cli_real_pictures.register(benchmark_app, _doors, _progress)
 cli_benchmark.register(benchmark_app, _doors, _progress)
+cli_batch.register(app, _doors, out_console)

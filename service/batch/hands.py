@@ -40,6 +40,8 @@ class Told:
     answers: tuple[Item, ...] = ()
     lost: str = ""
     refused: str = ""
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
 
 
 class Hand:
@@ -109,7 +111,8 @@ class Hand:
         if "error" in header:
             self._told.put(Told(self, task, refused=str(header["error"])))
         else:
-            self._told.put(Told(self, task, tuple(unpacked(header, arrays))))
+            spent = {"cpu_s": float(header["cpu_s"]), "wall_s": float(header["wall_s"])}
+            self._told.put(Told(self, task, tuple(unpacked(header, arrays)), **spent))
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from service.batch.executor import CHEM, EFFECTS, GENERATE, PROFILE, Sink, Tell
 from service.batch.plan import Plan, entries_of
 from service.batch.room import open_room, provenance_from
 from service.batch.stages import Item, Stages
 from service.batch.store import Store
+from service.batch.timings import Timings
 from service.batch.tracker import Tracker
+
+T = TypeVar("T")
 
 PICTURES_AT_ONCE = 64
 
@@ -22,7 +27,7 @@ class InlineExecutor:
     name = "inline"
 
     def __init__(self, room: Any = None, device: str = "cpu") -> None:
-        self._room, self._device = room, device
+        self._room, self._device, self.timings = room, device, Timings()
 
     def __enter__(self) -> InlineExecutor:
         return self
@@ -53,13 +58,15 @@ class InlineExecutor:
         """Each part stage after stage."""
         for part in parts:
             entries = entries_of(self._store, part)
-            encoded = [self._stages.chem(one) for one in self._tracker.admit(part, entries)]
+            with self._timed(CHEM, self._tracker.admit(part, entries)) as admitted:
+                encoded = [self._stages.chem(one) for one in admitted]
             tell(CHEM, len(encoded))
             waiting = [piece for one in encoded for piece in self._tracker.encoded(one)]
             rows = [one.header["row"] for one in encoded]
             while rows:
                 self._measure(waiting, tell)
-                results = [self._stages.finish(self._tracker.pieces(row)) for row in rows]
+                with self._timed("finish", rows):
+                    results = [self._stages.finish(self._tracker.pieces(row)) for row in rows]
                 waiting = [piece for one in results for piece in self._tracker.finished(one)]
                 rows = [one.header["row"] for one in results if "more" in one.header]
                 tell(EFFECTS, len(results) - len(rows))
@@ -71,6 +78,17 @@ class InlineExecutor:
         source = iter(pieces)
         size = max(1, PICTURES_AT_ONCE // max((p.header["stop"] - p.header["start"] for p in pieces), default=1))
         while some := list(islice(source, size)):
-            for painted in self._stages.paint(some, lambda n: tell(GENERATE, n)):
-                self._tracker.measured(self._stages.profile(painted))
-                tell(PROFILE, painted.header["stop"] - painted.header["start"])
+            draws = [one for piece in some for one in range(piece.header["start"], piece.header["stop"])]
+            with self._timed("paint", draws):
+                pictures = self._stages.paint(some, lambda n: tell(GENERATE, n))
+            with self._timed(PROFILE, draws):
+                profiled = [self._stages.profile(one) for one in pictures]
+            for one in profiled:
+                self._tracker.measured(one)
+            tell(PROFILE, len(draws))
+
+    @contextmanager
+    def _timed(self, task: str, units: Sequence[T]) -> Iterator[Sequence[T]]:
+        cpu, wall = time.process_time(), time.monotonic()
+        yield units
+        self.timings.add(task, time.process_time() - cpu, time.monotonic() - wall, len(units))

@@ -25,6 +25,7 @@ from service.batch.room import DESK, PAINT, open_room
 from service.batch.room import PROFILE as PROFILER
 from service.batch.stages import CONTROL_ROW, SLAB, Item, bare
 from service.batch.store import Store
+from service.batch.timings import Timings
 from service.batch.tracker import Tracker
 from service.errors import EngineFailure
 
@@ -38,13 +39,13 @@ _SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class LocalExecutor:
-    """See the module. `lost` counts the workers that died or hung."""
+    """See the module. `lost` counts the workers that died or hung; `timings` is what the tasks took."""
 
     name = "local"
 
     def __init__(self, config: LocalConfig | None = None) -> None:
         self.config = resolved(config or LocalConfig())
-        self.lost = 0
+        self.lost, self.timings = 0, Timings()
         self._hands: list[Hand] = []
         self._told: queue.SimpleQueue[Told] = queue.SimpleQueue()
         self._ready: dict[str, deque[Task]] = {name: deque() for name in ORDER}
@@ -184,6 +185,7 @@ class LocalExecutor:
             return
         told.hand.ready = True
         if told.task is not None:
+            self.timings.add(told.task.name, told.cpu_s, told.wall_s, units(told.task))
             self._advance(told.task, list(told.answers), tell)
 
     def _advance(self, task: Task, answers: list[Item], tell: Tell) -> None:
@@ -246,3 +248,10 @@ class LocalExecutor:
             self._measured(failed, tell)
         else:
             self._advance(task, [failed], tell)
+
+
+def units(task: Task) -> int:
+    """Pictures of a task that paints or measures, compounds of the others."""
+    if task.name in (worker.PAINT, worker.PROFILE):
+        return sum(one.header["stop"] - one.header["start"] for one in task.items)
+    return 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,7 +47,9 @@ class Worker:
 
     def answer(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Message:
         """One task done."""
-        return packed(self._tasks[header["task"]](unpacked(header, arrays)))
+        cpu, wall = time.process_time(), time.monotonic()
+        answers = self._tasks[header["task"]](unpacked(header, arrays))
+        return packed(answers, cpu_s=time.process_time() - cpu, wall_s=time.monotonic() - wall)
 
     def _paint(self, items: list[Item]) -> list[Item]:
         made = []
