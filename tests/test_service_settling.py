@@ -54,7 +54,6 @@ def test_intervals_of_features_narrow_and_shrink_with_the_root_of_the_draws(tmp_
     outcome, _, (compound, control) = answered(tmp_path, "CCCCO", 64)
     found = settling(compound, control, ROOM.reference(), outcome.inchikey)
     at = {n: i for i, n in enumerate(found["draws"])}
-    features = list(found["features"].values())
     width = {
         n: np.median([one["high"][at[n]] - one["low"][at[n]] for one in found["features"].values()])
         for n in (4, 16, 64)
