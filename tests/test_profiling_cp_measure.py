@@ -103,7 +103,7 @@ def test_a_worker_that_dies_is_replaced_and_bad_pictures_are_outcomes(
     engine: CpMeasureEngine, golden: dict[str, np.ndarray]
 ) -> None:
     picture = (golden["picture"] / 65535).astype(np.float32)
-    worker = engine._workers[0]
+    worker = engine._slots[0].worker
     if worker is not None:
         worker._process.kill()
     good, bad = engine.measure(np.stack([picture, picture * np.float32(np.nan)]), CHANNELS)

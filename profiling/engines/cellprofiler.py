@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,18 +18,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Integer
 
-from profiling.engines import environment
+from profiling.engines import dispatch, environment
 from profiling.engines import settings as pipelines
 from profiling.engines.measurement import FieldMeasurement, ObjectTable
 from profiling.engines.pictures import InvalidPictures, check_masks, check_pictures, unusable
-from profiling.engines.worker_process import WorkerDied, WorkerHung, WorkerProcess
+from profiling.engines.worker_process import WorkerProcess
 from profiling.engines.worker_slot import WorkerSlot
 
 OBJECTS = ("Nuclei", "Cells", "Cytoplasm")
 WORKER = Path(__file__).resolve().parent / "cellprofiler_worker" / "__main__.py"
 #: Raised by hand when a change of the worker moves a measurement: it is part of the engine's hash.
 REVISION = 1
-ATTEMPTS = 2  # a picture whose worker died or hung is tried once more
 MEMORY_CEILING = 2.0  # times memory_limit_mib: more than that, and the worker ends in the middle of a picture
 
 
@@ -68,10 +66,14 @@ class CellProfilerEngine:
             raise ValueError(f"workers and timeout_s must be positive, got {workers} and {timeout_s}")
         self._pipeline = pipelines.pipeline(settings)
         self._python = environment.interpreter(venv)
-        self._timeout_s, self._kernels, self._masks = timeout_s, kernels, masks
+        self._limits = dispatch.Limits(timeout_s, memory_limit_mib)
+        self._kernels, self._masks = kernels, masks
         self._objects = None if objects is None else tuple(objects)
-        self._memory_limit_mib = memory_limit_mib
-        self._slots = [WorkerSlot(self._launch, self._pipeline.name) for _ in range(workers)]
+        remedy = "reinstall it with `dopaint setup cellprofiler`"
+        self._slots = [
+            WorkerSlot(self._launch, self._pipeline.name, environment.CellProfilerMissing, "CellProfiler", remedy)
+            for _ in range(workers)
+        ]
         self._busy = threading.Lock()
 
     @property
@@ -164,43 +166,12 @@ class CellProfilerEngine:
         labels: Mapping[str, np.ndarray],
         progress: Callable[[int], None] | None,
     ) -> list[FieldMeasurement]:
-        answers: queue.Queue[tuple[int, FieldMeasurement] | BaseException] = queue.Queue()
-        tasks: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for i in range(len(pictures)):
-            tasks.put(i)
-        stop = threading.Event()
+        def one(slot: WorkerSlot, i: int) -> FieldMeasurement:
+            given = {f"given/{name}": masks[i] for name, masks in labels.items()}
+            return self._measure_one(slot, pictures[i], channels, given)
 
-        def work(slot: WorkerSlot) -> None:
-            while not stop.is_set():
-                try:
-                    i = tasks.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    given = {f"given/{name}": masks[i] for name, masks in labels.items()}
-                    answers.put((i, self._measure_one(slot, pictures[i], channels, given)))
-                except BaseException as error:
-                    answers.put(error)
-                    return
-
-        results: dict[int, FieldMeasurement] = {}
         with self._busy:
-            threads = [threading.Thread(target=work, args=(slot,)) for slot in self._slots[: len(pictures)]]
-            for thread in threads:
-                thread.start()
-            try:
-                while len(results) < len(pictures):
-                    answer = answers.get()
-                    if isinstance(answer, BaseException):
-                        raise answer
-                    results[answer[0]] = answer[1]
-                    if progress is not None:
-                        progress(len(results))
-            finally:
-                stop.set()
-                for thread in threads:
-                    thread.join()
-        return [results[i] for i in range(len(pictures))]
+            return dispatch.gather(len(pictures), dispatch.deal(len(pictures), self._slots, one), progress)
 
     def _measure_one(
         self, slot: WorkerSlot, picture: np.ndarray, channels: Sequence[str], given: Mapping[str, np.ndarray]
@@ -208,36 +179,28 @@ class CellProfilerEngine:
         reason = unusable(picture)
         if reason:
             return FieldMeasurement("failed", reason)
-        for _ in range(ATTEMPTS):
-            try:
-                worker, hello = slot.ready()
-            except environment.CellProfilerMissing as error:
-                if not slot.has_been_up:
-                    raise
-                reason = str(error)  # it ran before: this picture is lost, the others need not be
-                continue
-            objects = self._objects or tuple(name for name in hello["columns"] if name != "Image")
+
+        def header(hello: Mapping[str, Any]) -> dict[str, Any]:
+            objects = self._reported(hello)
             _check_hello(hello, channels, objects)
-            header = {"channels": list(channels), "objects": list(objects), "masks": self._masks}
-            try:
-                worker.send(header, {"picture": picture, **given}, self._timeout_s)
-                answer, arrays = worker.receive(self._timeout_s)
-            except (WorkerDied, WorkerHung) as error:
-                reason = str(error)
-                slot.stop()
-                continue
-            if answer.get("memory_mib", 0.0) > self._memory_limit_mib:
-                slot.stop()
-            if "error" in answer:
-                return FieldMeasurement("failed", str(answer["error"]))
-            return _assemble(hello["columns"], answer, arrays, objects)
-        return FieldMeasurement("failed", f"{reason} ({ATTEMPTS} attempts)")
+            return {"channels": list(channels), "objects": list(objects), "masks": self._masks}
+
+        def read(
+            hello: Mapping[str, Any], answer: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+        ) -> FieldMeasurement:
+            return _assemble(hello["columns"], answer, arrays, self._reported(hello))
+
+        found = dispatch.ask(slot, header, {"picture": picture, **given}, read, self._limits)
+        return FieldMeasurement("failed", found) if isinstance(found, str) else found
+
+    def _reported(self, hello: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._objects or tuple(name for name in hello["columns"] if name != "Image")
 
     def _launch(self) -> WorkerProcess:
         config = {
             "pipeline": str(self._pipeline),
             "kernels": self._kernels,
-            "memory_mib": MEMORY_CEILING * self._memory_limit_mib,
+            "memory_mib": MEMORY_CEILING * self._limits.memory_mib,
         }
         return WorkerProcess(
             [str(self._python), "-P", "-s", str(WORKER), json.dumps(config)],
@@ -245,7 +208,7 @@ class CellProfilerEngine:
         )
 
 
-def _check_hello(hello: dict[str, Any], channels: Sequence[str], objects: Sequence[str]) -> None:
+def _check_hello(hello: Mapping[str, Any], channels: Sequence[str], objects: Sequence[str]) -> None:
     missing = sorted(set(hello["images"]) - set(channels))
     if missing:
         raise InvalidPictures(f"channels: the pipeline needs {', '.join(missing)} too, got {', '.join(channels)}")
@@ -265,7 +228,10 @@ def _check_hello(hello: dict[str, Any], channels: Sequence[str], objects: Sequen
 
 
 def _assemble(
-    columns: dict[str, list[str]], answer: dict[str, Any], arrays: dict[str, np.ndarray], objects: Sequence[str]
+    columns: Mapping[str, list[str]],
+    answer: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    objects: Sequence[str],
 ) -> FieldMeasurement:
     tables = {name: ObjectTable(tuple(columns[name]), arrays[f"values/{name}"]) for name in objects}
     empty = [name for name, table in tables.items() if not len(table.values)]

@@ -10,30 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import queue
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Integer
 
 from profiling.engines import cp_measure_packages as packages
+from profiling.engines import dispatch
 from profiling.engines import settings as pipelines
 from profiling.engines.measurement import FieldMeasurement, ObjectTable
 from profiling.engines.pictures import InvalidPictures, check_masks, check_pictures, unusable
 from profiling.engines.pipeline_steps import read_plan
-from profiling.engines.worker_process import WorkerDied, WorkerHung, WorkerProcess
+from profiling.engines.worker_slot import WorkerSlot, module
 
 OBJECTS = ("Nuclei", "Cells", "Cytoplasm")
 #: Raised by hand when a change moves a measurement: it is part of the engine's hash.
 REVISION = 1
-START_TIMEOUT_S = 300.0
-ATTEMPTS = 2  # a picture whose worker died or hung is tried once more
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class CpMeasureEngine:
@@ -68,8 +65,17 @@ class CpMeasureEngine:
             "packages": str(packages.installed(folder)),
             "numba": numba,
         }
-        self._masks, self._objects, self._timeout_s = masks, tuple(objects), timeout_s
-        self._workers: list[WorkerProcess | None] = [None] * workers
+        self._masks, self._objects, self._limits = masks, tuple(objects), dispatch.Limits(timeout_s)
+        self._slots = [
+            WorkerSlot(
+                partial(module, "profiling.engines.cp_measure_field", self._config),
+                self._pipeline.name,
+                packages.CpMeasureMissing,
+                "cp_measure",
+                "run `dopaint setup cpmeasure`",
+            )
+            for _ in range(workers)
+        ]
         self._busy = threading.Lock()
 
     @property
@@ -91,8 +97,8 @@ class CpMeasureEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for place in range(len(self._workers)):
-            self._stop(place)
+        for slot in self._slots:
+            slot.stop()
 
     def measure(
         self,
@@ -133,62 +139,21 @@ class CpMeasureEngine:
     ) -> list[FieldMeasurement]:
         if missing := sorted(set(self._channels) - set(channels)):
             raise InvalidPictures(f"channels: the pipeline needs {', '.join(missing)} too, got {', '.join(channels)}")
-        tasks: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for i in range(len(pictures)):
-            tasks.put(i)
-        answers: queue.Queue[tuple[int, FieldMeasurement] | BaseException] = queue.Queue()
-
-        def work(place: int) -> None:
-            try:
-                while True:
-                    i = tasks.get_nowait()
-                    given = {name: np.asarray(masks[i], np.int32) for name, masks in labels.items()}
-                    answers.put((i, self._one(place, pictures[i], channels, given)))
-            except queue.Empty:
-                return
-            except BaseException as error:
-                answers.put(error)
-
-        results: dict[int, FieldMeasurement] = {}
-        with self._busy:
-            threads = [threading.Thread(target=work, args=(k,)) for k in range(min(len(self._workers), len(pictures)))]
-            for thread in threads:
-                thread.start()
-            try:
-                while len(results) < len(pictures):
-                    answer = answers.get()
-                    if isinstance(answer, BaseException):
-                        raise answer
-                    results[answer[0]] = answer[1]
-                    if progress is not None:
-                        progress(len(results))
-            finally:
-                while not tasks.empty():
-                    tasks.get_nowait()
-                for thread in threads:
-                    thread.join()
-        return [results[i] for i in range(len(pictures))]
-
-    def _one(
-        self, place: int, picture: np.ndarray, channels: Sequence[str], given: Mapping[str, np.ndarray]
-    ) -> FieldMeasurement:
-        if reason := unusable(picture):
-            return FieldMeasurement("failed", reason)
+        given = {f"given/{name}": np.asarray(masks, np.int32) for name, masks in labels.items()}
         header = {"channels": list(channels), "objects": list(self._objects)}
-        for _ in range(ATTEMPTS):
-            try:
-                worker = self._worker(place)
-                worker.send(header, {"picture": picture} | {f"given/{k}": v for k, v in given.items()}, self._timeout_s)
-                told, arrays = worker.receive(self._timeout_s)
-            except (WorkerDied, WorkerHung) as error:
-                reason = str(error)
-                self._stop(place)
-                continue
-            return FieldMeasurement("failed", str(told["error"])) if "error" in told else self._assemble(told, arrays)
-        return FieldMeasurement("failed", f"{reason} ({ATTEMPTS} attempts)")
+
+        def one(slot: WorkerSlot, i: int) -> FieldMeasurement:
+            if reason := unusable(pictures[i]):
+                return FieldMeasurement("failed", reason)
+            arrays = {"picture": pictures[i]} | {name: masks[i] for name, masks in given.items()}
+            found = dispatch.ask(slot, lambda _: header, arrays, self._assemble, self._limits)
+            return FieldMeasurement("failed", found) if isinstance(found, str) else found
+
+        with self._busy:
+            return dispatch.gather(len(pictures), dispatch.deal(len(pictures), self._slots, one), progress)
 
     def _assemble(
-        self, told: Mapping[str, Mapping[str, list[str]]], arrays: Mapping[str, np.ndarray]
+        self, _: Mapping[str, Any], told: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> FieldMeasurement:
         columns = told["columns"]
         tables = {name: ObjectTable(tuple(columns[name]), arrays[f"values/{name}"]) for name in self._objects}
@@ -200,25 +165,3 @@ class CpMeasureEngine:
             image={f"Count_{name}": float(len(table.values)) for name, table in tables.items()},
             masks={name: arrays[f"mask/{name}"] for name in self._objects} if self._masks else {},
         )
-
-    def _worker(self, place: int) -> WorkerProcess:
-        worker = self._workers[place]
-        if worker is None:
-            command = [sys.executable, "-m", "profiling.engines.cp_measure_field", json.dumps(self._config)]
-            path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
-            variables = dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": path.rstrip(os.pathsep)}
-            worker = WorkerProcess(command, dict(os.environ) | variables)
-            self._workers[place] = worker
-            try:
-                worker.receive(START_TIMEOUT_S)
-            except (WorkerDied, WorkerHung) as error:
-                self._stop(place)
-                raise packages.CpMeasureMissing(
-                    f"cp_measure does not start: {error}; run `dopaint setup cpmeasure`"
-                ) from error
-        return worker
-
-    def _stop(self, place: int) -> None:
-        if (worker := self._workers[place]) is not None:
-            worker.kill()
-            self._workers[place] = None

@@ -1,7 +1,8 @@
 """The engine `fast`: CellProfiler's columns and, to rounding, its values, measured by our own compiled kernels.
 
 It reads the same pipeline files and answers as the engine `cellprofiler` does. One worker measures in this process,
-more of them each in a process of its own, warm until the engine closes. A picture's numbers depend on the picture and
+more of them each in a process of its own, warm until the engine closes. With a device, workers only find the objects,
+and torch measures batches of fields (`fast_batches`). A picture's numbers depend on the picture and
 the settings alone. What the values agree with, and where not, is in docs/fast_parity.md.
 """
 
@@ -10,31 +11,30 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
-import queue
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Integer
 
-from profiling.engines import fast_field
+from profiling.engines import dispatch, fast_field
+from profiling.engines.fast_prepare import Prepared, prepare
 from profiling.engines.measurement import FieldMeasurement, ObjectTable
 from profiling.engines.pictures import InvalidPictures, check_masks, check_pictures, unusable
 from profiling.engines.pipeline_steps import Plan, read_plan
 from profiling.engines.settings import InvalidSettings
-from profiling.engines.worker_process import WorkerDied, WorkerHung, WorkerProcess
+from profiling.engines.worker_process import WorkerDied
+from profiling.engines.worker_slot import WorkerSlot, module
 
 OBJECTS = ("Nuclei", "Cells", "Cytoplasm")
 #: Raised by hand when a change moves a measurement: it is part of the engine's hash.
 REVISION = 1
 PACKAGES = ("numba", "numpy", "scipy")
-START_TIMEOUT_S = 300.0  # the first start after an installation compiles the kernels
-ATTEMPTS = 2  # a picture whose worker died or hung is tried once more
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+Answer = TypeVar("Answer")
 
 
 class FastEngine:
@@ -43,11 +43,12 @@ class FastEngine:
     settings: a name of `settings.SETTINGS`, or the path of a .cppipe file. workers: cores. masks: also return label
     images. objects: which of the pipeline's objects to report; None: all. stable: the well-defined value where
     CellProfiler's is an artefact (ties, rounding noise; docs/fast_parity.md lists them) instead of CellProfiler's.
-    timeout_s: longest time for one picture, where there is more than one worker.
+    timeout_s: longest time for one picture, where there is more than one worker. device: "cuda" or "cpu": objects are
+    found by the workers, and measured `batch` fields at a time by torch on that device; None: each field on a core.
 
     Raises:
-        InvalidSettings: no such pipeline, a module that this engine does not have, or unknown objects. ValueError:
-        workers or timeout_s not positive.
+        InvalidSettings: no such pipeline, a module that this engine does not have, or unknown objects. InvalidDevice:
+        no such device here. ValueError: workers, batch or timeout_s not positive.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class FastEngine:
         masks: bool = False,
         objects: Sequence[str] | None = OBJECTS,
         stable: bool = False,
+        device: str | None = None,
+        batch: int = 32,
     ) -> None:
         if workers < 1 or timeout_s <= 0:
             raise ValueError(f"workers and timeout_s must be positive, got {workers} and {timeout_s}")
@@ -71,8 +74,17 @@ class FastEngine:
             raise InvalidSettings(
                 f"objects: the pipeline makes no {', '.join(unknown)}; it makes {', '.join(sorted(made))}"
             )
-        self._masks, self._stable, self._timeout_s = masks, stable, timeout_s
-        self._workers: list[WorkerProcess | None] = [None] * (workers if workers > 1 else 0)
+        self._masks, self._stable, self._limits = masks, stable, dispatch.Limits(timeout_s)
+        self._batches = None
+        if device is not None:
+            from profiling.engines.fast_batches import Batches  # torch: a second to import, and not needed without
+
+            self._batches = Batches(self._plan, device, batch, stable)
+        launch = partial(module, "profiling.engines.fast_worker", {"pipeline": str(self._plan.path)})
+        self._slots = [
+            WorkerSlot(launch, self._plan.path.name, WorkerDied, "the worker", "see above")
+            for _ in range(workers if workers > 1 else 0)
+        ]
         self._busy = threading.Lock()
 
     @property
@@ -86,12 +98,14 @@ class FastEngine:
             "objects": self._objects,
             "stable": self._stable,
         }
+        if self._batches is not None:  # equal to rounding, not to the bit
+            content |= {"device": self._batches.device.type, "torch": importlib.metadata.version("torch")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
-        return tuple(worker.pid for worker in self._workers if worker is not None)
+        return tuple(slot.worker.pid for slot in self._slots if slot.worker is not None)
 
     def __enter__(self) -> FastEngine:
         return self
@@ -103,13 +117,15 @@ class FastEngine:
 
     def start(self) -> None:
         """Waits until every worker is up; `measure` does so by itself."""
-        for place in range(len(self._workers)):
-            self._worker(place)
+        for slot in self._slots:
+            slot.start()
+        for slot in self._slots:
+            slot.ready()
 
     def close(self) -> None:
         """Ends the workers; the engine starts new ones if it is asked again."""
-        for place in range(len(self._workers)):
-            self._stop(place)
+        for slot in self._slots:
+            slot.stop()
 
     def measure(
         self,
@@ -157,72 +173,57 @@ class FastEngine:
         missing = sorted(set(self._plan.channels) - set(channels))
         if missing:
             raise InvalidPictures(f"channels: the pipeline needs {', '.join(missing)} too, got {', '.join(channels)}")
-        answers: queue.Queue[tuple[int, FieldMeasurement] | BaseException] = queue.Queue()
-        tasks: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for i in range(len(pictures)):
-            tasks.put(i)
-        stop = threading.Event()
+        n = len(pictures)
+        places: list[WorkerSlot | None] = [*self._slots] or [None]
 
-        def work(place: int | None) -> None:
-            while not stop.is_set():
-                try:
-                    i = tasks.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    given = {name: masks[i] for name, masks in labels.items()}
-                    answers.put((i, self._measure_one(place, pictures[i], channels, given)))
-                except BaseException as error:
-                    answers.put(error)
-                    return
+        def one(
+            of: Callable[..., FieldMeasurement | Answer], slot: WorkerSlot | None, i: int
+        ) -> FieldMeasurement | Answer:
+            if reason := unusable(pictures[i]):
+                return FieldMeasurement("failed", reason)
+            return of(slot, pictures[i], channels, {name: masks[i] for name, masks in labels.items()})
 
-        places: list[int | None] = list(range(len(self._workers))) or [None]
-        results: dict[int, FieldMeasurement] = {}
         with self._busy:
-            threads = [threading.Thread(target=work, args=(place,)) for place in places[: len(pictures)]]
-            for thread in threads:
-                thread.start()
-            try:
-                while len(results) < len(pictures):
-                    answer = answers.get()
-                    if isinstance(answer, BaseException):
-                        raise answer
-                    results[answer[0]] = answer[1]
-                    if progress is not None:
-                        progress(len(results))
-            finally:
-                stop.set()
-                for thread in threads:
-                    thread.join()
-        return [results[i] for i in range(len(pictures))]
+            if self._batches is None:
+                return dispatch.gather(n, dispatch.deal(n, places, partial(one, self._field)), progress)
+            prepared = dispatch.deal(n, places, partial(one, self._prepared), ahead=2 * self._batches.size)
+            found = self._batches.measured(prepared, pictures, channels, self._assemble)
+            return dispatch.gather(n, found, progress)
 
-    def _measure_one(
-        self, place: int | None, picture: np.ndarray, channels: Sequence[str], given: Mapping[str, np.ndarray]
+    def _field(
+        self, slot: WorkerSlot | None, picture: np.ndarray, channels: Sequence[str], given: Mapping[str, np.ndarray]
     ) -> FieldMeasurement:
-        reason = unusable(picture)
-        if reason:
-            return FieldMeasurement("failed", reason)
-        if place is None:
-            try:
-                arrays = answer(self._plan, picture, channels, given, self._objects, self._stable)
-            except Exception as error:
-                return FieldMeasurement("failed", f"{type(error).__name__}: {error}")
-            return self._assemble(arrays)
+        """One field, measured by a worker or in this process."""
         header = {"channels": list(channels), "objects": list(self._objects), "stable": self._stable}
-        for _ in range(ATTEMPTS):
+        found = self._asked(slot, picture, given, header, self._assemble)
+        return FieldMeasurement("failed", found) if isinstance(found, str) else found
+
+    def _prepared(
+        self, slot: WorkerSlot | None, picture: np.ndarray, channels: Sequence[str], given: Mapping[str, np.ndarray]
+    ) -> FieldMeasurement | Prepared:
+        """One field, prepared for its batch."""
+        header = {"channels": list(channels), "objects": list(self._objects), "stable": self._stable, "prepare": True}
+        found = self._asked(slot, picture, given, header, Prepared.of)
+        return FieldMeasurement("failed", found) if isinstance(found, str) else found
+
+    def _asked(
+        self,
+        slot: WorkerSlot | None,
+        picture: np.ndarray,
+        given: Mapping[str, np.ndarray],
+        header: Mapping[str, Any],
+        read: Callable[[Mapping[str, np.ndarray]], Answer],
+    ) -> Answer | str:
+        if slot is None:
             try:
-                worker = self._worker(place)
-                sent = {"picture": picture} | {f"given/{name}": labels for name, labels in given.items()}
-                worker.send(header, sent, self._timeout_s)
-                told, arrays = worker.receive(self._timeout_s)
-            except (WorkerDied, WorkerHung) as error:
-                reason = str(error)
-                self._stop(place)
-                continue
-            return FieldMeasurement("failed", str(told["error"])) if "error" in told else self._assemble(arrays)
-        return FieldMeasurement("failed", f"{reason} ({ATTEMPTS} attempts)")
+                return read(answer(self._plan, picture, given, header))
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
+        arrays = {"picture": picture} | {f"given/{name}": labels for name, labels in given.items()}
+        return dispatch.ask(slot, lambda _: header, arrays, lambda _, __, values: read(values), self._limits)
 
     def _assemble(self, arrays: Mapping[str, np.ndarray]) -> FieldMeasurement:
+        """From `answer`'s arrays; those of other objects are left aside."""
         tables = {name: ObjectTable(self._columns[name], arrays[f"values/{name}"]) for name in self._objects}
         empty = [name for name, table in tables.items() if not len(table.values)]
         masks = {name: arrays[f"mask/{name}"] for name in self._objects}
@@ -234,36 +235,18 @@ class FastEngine:
             masks=masks if self._masks else {},
         )
 
-    def _worker(self, place: int) -> WorkerProcess:
-        worker = self._workers[place]
-        if worker is None:
-            config = {"pipeline": str(self._plan.path)}
-            command = [sys.executable, "-m", "profiling.engines.fast_worker", json.dumps(config)]
-            path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
-            worker = WorkerProcess(
-                command, dict(os.environ) | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": path.rstrip(os.pathsep)}
-            )
-            self._workers[place] = worker
-            worker.receive(START_TIMEOUT_S)
-        return worker
-
-    def _stop(self, place: int) -> None:
-        worker = self._workers[place]
-        if worker is not None:
-            worker.kill()
-            self._workers[place] = None
-
 
 def answer(
-    plan: Plan,
-    picture: np.ndarray,
-    channels: Sequence[str],
-    given: Mapping[str, np.ndarray],
-    objects: Sequence[str],
-    stable: bool,
+    plan: Plan, picture: np.ndarray, given: Mapping[str, np.ndarray], asked: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """One picture's arrays: `values/<object>` float64 [n, k], `mask/<object>` uint16 [h, w], `image` float64 [k]."""
-    planes = dict(zip(channels, picture, strict=True))
+    """One picture's arrays: `values/<object>` float64 [n, k], `mask/<object>` uint16 [h, w], `image` float64 [k].
+
+    asked: `channels` of the picture, `objects` to report, `stable`; with `prepare` the arrays of `Prepared` instead.
+    """
+    planes = dict(zip(asked["channels"], picture, strict=True))
+    objects, stable = asked["objects"], asked["stable"]
+    if asked.get("prepare"):
+        return prepare(plan, planes, given, objects, stable=stable).arrays()
     found = fast_field.measure_field(plan, planes, given, objects, stable=stable)
     out = {f"values/{name}": found.tables[name] for name in objects}
     out |= {f"mask/{name}": found.objects[name].labels.astype(np.uint16) for name in objects}

@@ -168,8 +168,11 @@ def measure_field(
     wanted: Sequence[str] = (),
     *,
     stable: bool = False,
+    skip: tuple[type[Step], ...] = (),
 ) -> Field:
     """All columns of one field, NaN where a step did not measure; `pictures` by channel, in [0, 1].
+
+    Steps of the kinds in `skip` are left out: another device measures them.
 
     `given` label images take the place of what the plan would find: steps that make those objects are left out, and
     where they cover all `wanted` objects, every step that makes objects is.
@@ -181,7 +184,7 @@ def measure_field(
     all_given = bool(given) and set(wanted) <= set(given)
     for step in plan.steps:
         made = made_by(step)
-        if not (set(made) & set(given) or (made and all_given)):
+        if not (set(made) & set(given) or (made and all_given) or isinstance(step, skip)):
             _run(step, record)
     declared = columns(plan)
     if given:

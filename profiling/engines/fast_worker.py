@@ -40,7 +40,7 @@ def main(config: dict[str, Any]) -> int:
         header, arrays = frames.decode(body)
         given = {name.removeprefix("given/"): a for name, a in arrays.items() if name.startswith("given/")}
         try:
-            out = answer(plan, arrays["picture"], header["channels"], given, header["objects"], header["stable"])
+            out = answer(plan, arrays["picture"], given, header)
         except Exception as error:
             send({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else repr(error)}"})
             continue

@@ -12,7 +12,7 @@ Here the comparison is exact, and with `stable` the orientation is the axis's ow
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import no_type_check
 
 import numpy as np
@@ -21,7 +21,7 @@ from numba import njit
 
 from profiling.engines.families import zernike
 from profiling.engines.families.edge_distance import squared_to_edge
-from profiling.engines.families.hull import convex_areas, feret, hulls
+from profiling.engines.families.hull import convex_areas, enclosing_circles, feret, hulls
 from profiling.engines.families.regions import Regions
 from profiling.engines.pipeline_settings import SizeShape
 
@@ -50,48 +50,85 @@ def names(settings: SizeShape) -> tuple[str, ...]:
     )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What is measured of each object, before the formulas.
+
+    area: pixels. box: first row, first column, one behind the last. raw, central: moments, (row, column) powers up to
+    3. outline: border pixels by kind and the Euler number. radii: greatest, mean, median. centre: column, row. hull:
+    `hull_parts`. zernikes: None where not asked for.
+    """
+
+    area: Float[np.ndarray, " n"]
+    box: Float[np.ndarray, "n 4"]
+    raw: Float[np.ndarray, "n 4 4"]
+    central: Float[np.ndarray, "n 4 4"]
+    outline: Float[np.ndarray, "n 4"]
+    radii: Float[np.ndarray, "n 3"]
+    centre: Float[np.ndarray, "n 2"]
+    hull: Float[np.ndarray, "n 6"]
+    zernikes: Float[np.ndarray, "n z"] | None
+
+
 def measure(regions: Regions, settings: SizeShape, *, stable: bool = False) -> Float[np.ndarray, "n k"]:
     """Values of `names`, pixels and degrees; NaN for an absent object. `stable`: see the artefacts above."""
     if not regions.n:
         return np.zeros((0, len(names(settings))))
     area = regions.area.astype(float)
     raw, central = _moments(regions.start, regions.y, regions.x, regions.box, 4 if settings.advanced else 3)
-    if stable:
-        central[:, 0, 1] = central[:, 1, 0] = 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tensor, values = _inertia(central)
-        standard = _standard(regions, area, raw, values, stable)
-        blocks = [np.stack([standard[name] for name in STANDARD], axis=1)]
-        if settings.zernikes:
-            blocks.append(zernike.measure(regions))
-        if settings.advanced:
-            normalised = _normalised(central)
-            blocks += [raw[:, :3].reshape(-1, 12), central[:, :3].reshape(-1, 12), normalised.reshape(-1, 16)]
-            blocks += [_hu(normalised), tensor.reshape(-1, 4), values]
-    out = np.concatenate(blocks, axis=1)
-    out[area == 0] = np.nan
-    return out
-
-
-def _standard(
-    regions: Regions,
-    area: Float[np.ndarray, " n"],
-    raw: Float[np.ndarray, "n 4 4"],
-    values: Float[np.ndarray, "n 2"],
-    stable: bool,
-) -> dict[str, Float[np.ndarray, " n"]]:
-    box = regions.box.astype(float)
-    box_area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    outline = _outlines(regions.labels, regions.start, regions.y, regions.x)
-    perimeter = outline[:, 0] + np.sqrt(2) * outline[:, 1] + (1 + np.sqrt(2)) / 2 * outline[:, 2]
     # A ring of background: the frame of the picture is an edge here.
     padded = replace(regions, labels=np.pad(regions.labels, 1))
     squares = squared_to_edge(padded)[1:-1, 1:-1].ravel()[regions.index]
-    radii = _radii(regions.start, squares)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        places = [regions.sums(at.astype(float)) / area for at in (regions.x, regions.y)]
+    parts = Parts(
+        area=area,
+        box=regions.box.astype(float),
+        raw=raw,
+        central=central,
+        outline=_outlines(regions.labels, regions.start, regions.y, regions.x),
+        radii=_radii(regions.start, squares),
+        centre=np.stack(places, axis=1),
+        hull=hull_parts(regions),
+        zernikes=zernike.measure(regions) if settings.zernikes else None,
+    )
+    return together(parts, settings, stable)
+
+
+def hull_parts(regions: Regions) -> Float[np.ndarray, "n 6"]:
+    """Least and greatest Feret diameter, convex area, and centre (row, column) and radius of the smallest circle."""
     h = hulls(regions)
-    diameters = feret(h.start, h.y, h.x)
     convex = convex_areas(regions.start, regions.y, regions.x, regions.box)
-    a, b, c = _covariance(raw)
+    centres, radii = enclosing_circles(regions)
+    return np.column_stack([feret(h.start, h.y, h.x), convex, centres, radii])
+
+
+def together(parts: Parts, settings: SizeShape, stable: bool) -> Float[np.ndarray, "n k"]:
+    """The columns of `names` from what was measured."""
+    central = parts.central
+    if stable:
+        central = central.copy()
+        central[:, 0, 1] = central[:, 1, 0] = 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tensor, values = _inertia(central)
+        standard = _standard(parts, values, stable)
+        blocks = [np.stack([standard[name] for name in STANDARD], axis=1)]
+        if parts.zernikes is not None:
+            blocks.append(parts.zernikes)
+        if settings.advanced:
+            normalised = _normalised(central)
+            blocks += [parts.raw[:, :3].reshape(-1, 12), central[:, :3].reshape(-1, 12), normalised.reshape(-1, 16)]
+            blocks += [_hu(normalised), tensor.reshape(-1, 4), values]
+    out = np.concatenate(blocks, axis=1)
+    out[parts.area == 0] = np.nan
+    return out
+
+
+def _standard(parts: Parts, values: Float[np.ndarray, "n 2"], stable: bool) -> dict[str, Float[np.ndarray, " n"]]:
+    area, box, outline, radii, hull = parts.area, parts.box, parts.outline, parts.radii, parts.hull
+    box_area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+    perimeter = outline[:, 0] + np.sqrt(2) * outline[:, 1] + (1 + np.sqrt(2)) / 2 * outline[:, 2]
+    a, b, c = _covariance(parts.raw)
     orientation = 0.5 * np.arctan2(-2 * b, c - a)
     if not stable:
         orientation = np.where(a == c, np.where(b < 0, -np.pi / 4, np.pi / 4), orientation)
@@ -101,8 +138,8 @@ def _standard(
         "EquivalentDiameter": np.sqrt(4 * area / np.pi),
         "MajorAxisLength": 4 * np.sqrt(values[:, 0]),
         "MinorAxisLength": 4 * np.sqrt(values[:, 1]),
-        "Center_X": regions.sums(regions.x.astype(float)) / area,
-        "Center_Y": regions.sums(regions.y.astype(float)) / area,
+        "Center_X": parts.centre[:, 0],
+        "Center_Y": parts.centre[:, 1],
         "BoundingBoxMinimum_X": box[:, 1],
         "BoundingBoxMinimum_Y": box[:, 0],
         "BoundingBoxMaximum_X": box[:, 3],
@@ -112,13 +149,13 @@ def _standard(
         "MaximumRadius": radii[:, 0],
         "MeanRadius": radii[:, 1],
         "MedianRadius": radii[:, 2],
-        "MinFeretDiameter": diameters[:, 0],
-        "MaxFeretDiameter": diameters[:, 1],
+        "MinFeretDiameter": hull[:, 0],
+        "MaxFeretDiameter": hull[:, 1],
         "Orientation": orientation * (180 / np.pi),
         "Eccentricity": np.where(values[:, 0] == 0, 0.0, np.sqrt(1 - values[:, 1] / values[:, 0])),
         "FormFactor": 4.0 * np.pi * area / perimeter**2,
-        "Solidity": area / convex,
-        "ConvexArea": convex,
+        "Solidity": area / hull[:, 2],
+        "ConvexArea": hull[:, 2],
         "Compactness": perimeter**2 / np.maximum(4.0 * np.pi * area, 1),
         "BoundingBoxArea": box_area,
     }

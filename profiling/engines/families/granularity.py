@@ -80,7 +80,7 @@ def measure_all(
         InvalidSettings: a subsampling whose grid leaves the picture, which CellProfiler fills with a masked border.
     """
     shape = next(iter(pictures.values())).shape
-    small = _shrunk_shape(shape, settings.subsample)
+    small = shrunk_shape(shape, settings.subsample)
     operators = {name: operator(regions, small, settings.subsample) for name, regions in found.items()}
     spectra = np.empty((len(settings.images), settings.spectrum))
     out = {name: np.empty((r.n, len(settings.images), settings.spectrum)) for name, r in found.items()}
@@ -127,16 +127,16 @@ def reconstructions(picture: Float32[np.ndarray, "a b"], steps: int) -> list[Flo
     return [one.view(np.float32) for one in found]
 
 
-def _shrunk_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
+def shrunk_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
     """Pixels of a subsampled picture: numpy's grid from 0 below shape × factor."""
     if factor >= 1:
         return shape
     small = tuple(int(np.ceil(side * factor)) for side in shape)
-    _check_grid(small, shape, factor)
+    check_grid(small, shape, factor)
     return small[0], small[1]
 
 
-def _check_grid(grid: tuple[int, ...], shape: tuple[int, ...], factor: float) -> None:
+def check_grid(grid: tuple[int, ...], shape: tuple[int, ...], factor: float) -> None:
     if any((n - 1) / factor > side - 1 for n, side in zip(grid, shape, strict=True)):
         raise InvalidSettings(
             f"MeasureGranularity: subsampling {factor:g} of {shape[0]} x {shape[1]} pixels leaves the picture; use 0.5 "
@@ -149,14 +149,14 @@ def _prepared(picture: Float32[np.ndarray, "h w"], settings: Granularity) -> Flo
     size = np.array(picture.shape, float)
     pixels = np.ascontiguousarray(picture) + np.float32(0.0)
     if settings.subsample < 1:
-        small = _shrunk_shape(picture.shape, settings.subsample)
+        small = shrunk_shape(picture.shape, settings.subsample)
         size = size * settings.subsample
         pixels = _sample(pixels, *(np.arange(n) / settings.subsample for n in small))
     back = pixels
     if settings.background < 1:
         # The grid of the size as the module computes it, which may be a fraction.
         grid = tuple(int(np.ceil(side * settings.background)) for side in size.tolist())
-        _check_grid(grid, pixels.shape, settings.background)
+        check_grid(grid, pixels.shape, settings.background)
         back = _sample(pixels, *(np.arange(n) / settings.background for n in grid))
     opened = grey_morphology.open_disk(back.view(np.int32), settings.radius).view(np.float32)
     if settings.background < 1:
