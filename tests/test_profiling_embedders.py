@@ -1,13 +1,22 @@
 """The slot for learned engines, and the untrained control in it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from embedder_data import recipe
 
 from profiling.embedders import EMBEDDERS, Embedder, InvalidEmbedder, cell_vectors, column_names, field_vector
 from profiling.embedders.embedding import check_pictures
+from profiling.embedders.networks.build import build_encoder
+from profiling.embedders.networks.phenoprofiler import PhenoConfig, PhenoNetwork
 from profiling.embedders.random_conv import FILTERS, SIDES, random_filters
+from profiling.embedders.recipe import as_table
+from profiling.embedders.trex import TrexConfig, fit
+from profiling.embedders.weights import save_folder
+from profiling.profiles import Profiles
 
 CHANNELS = ("DNA", "ER")
 
@@ -17,11 +26,43 @@ def pictures() -> np.ndarray:
     return np.random.default_rng(0).random((3, 2, 24, 20), dtype=np.float32)
 
 
+def folder_of(name: str, out: Path) -> Path | None:
+    """A folder of tiny untrained weights of an engine that reads tiles of DNA and ER; None for the control."""
+    if name == "random_conv":
+        return None
+    if name == "trex":
+        rng = np.random.default_rng(0)
+        k = 2 * len(random_filters()) * 2
+        meta = pd.DataFrame({"Metadata_moa": ["a", "b", "a|b"] * 6})
+        table = Profiles(meta, rng.normal(size=(18, k)), column_names("random_conv", k))
+        return fit(table, TrexConfig(widths=(8, 6, 4), epochs=1, base="random_conv")).save(out)
+    return save_untrained(name, out)
+
+
+def save_untrained(name: str, out: Path) -> Path:
+    """Weights as they start, for the channels DNA and ER."""
+    kind, network = name.rsplit("_", 1) if name.endswith(("_boc", "_mca")) else ("phenoprofiler", name)
+    kind, network = {"cha_mae": ("cha_mae", "mca"), "brightfield_dino": ("dino", "boc")}.get(name, (kind, network))
+    own = recipe(kind, network, engine=name)
+    net = own.network
+    encoder = PhenoNetwork(replace(net, out=5), 2) if isinstance(net, PhenoConfig) else build_encoder(net, CHANNELS)
+    crops = replace(own.crops, source="tiles", scales=(8,), read=8)
+    card = {
+        "engine": name,
+        "network": as_table(encoder.config if isinstance(encoder, PhenoNetwork) else net),
+        "crops": as_table(crops),
+        "channels": list(CHANNELS),
+        "reading": as_table(replace(own.embedder, pool="mean" if name == "brightfield_dino" else "concat")),
+    }
+    save_folder(out, encoder, card)
+    return out
+
+
 @pytest.mark.parametrize("name", sorted(EMBEDDERS))
 def test_every_embedder_names_its_columns_and_is_blind_to_the_rest_of_the_batch(
-    name: str, pictures: np.ndarray
+    name: str, pictures: np.ndarray, tmp_path: Path
 ) -> None:
-    with EMBEDDERS[name](None) as embedder:
+    with EMBEDDERS[name](folder_of(name, tmp_path / "weights")) as embedder:
         assert isinstance(embedder, Embedder)
         told: list[int] = []
         together = embedder.measure(pictures, CHANNELS, told.append)
@@ -29,6 +70,8 @@ def test_every_embedder_names_its_columns_and_is_blind_to_the_rest_of_the_batch(
         for i in (2, 0, 1):
             ((names, values),) = embedder.measure(pictures[i : i + 1], CHANNELS)[0].objects.values()
             assert names == column_names(name, len(names))
+            assert len(values)
+            assert len(embedder.hash) == 64
             ((_, batch),) = together[i].objects.values()
             np.testing.assert_array_equal(values, batch)
 
