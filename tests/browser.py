@@ -121,7 +121,11 @@ class Browser:
 
     def _call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         number = self._send(method, params, session)
-        answer = self._answers.pop(number).get(timeout=60) if self._process.poll() is None else {"error": "it ended"}
+        try:
+            answer = self._answers[number].get(timeout=60)
+        except queue.Empty:
+            answer = {"error": f"no answer in 60 s; Chromium ended with {self._process.poll()}"}
+        del self._answers[number]
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")
         return dict(answer["result"])

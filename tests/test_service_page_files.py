@@ -165,8 +165,8 @@ def _lab(linear: tuple[float, ...]) -> tuple[float, ...]:
 @pytest.mark.parametrize("eyes", list(BLIND))
 def test_channel_colours_are_told_apart_by_everyone(eyes: str) -> None:
     words = (WEB / "pixels.js").read_text(encoding="utf-8")
-    line = next(one for one in words.splitlines() if "COLOURS = " in one)
-    found = {name: tuple(map(int, numbers.split(","))) for name, numbers in re.findall(r"(\w+): \[([\d, ]+)\]", line)}
+    table = words.split("COLOURS = {", 1)[1].split("};", 1)[0]
+    found = {name: tuple(map(int, numbers.split(","))) for name, numbers in re.findall(r"(\w+): \[([\d, ]+)\]", table)}
     assert set(found) == {"DNA", "ER", "RNA", "AGP", "Mito"}
     seen = {}
     for name, rgb in found.items():

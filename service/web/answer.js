@@ -17,12 +17,30 @@ export const label = (one) => (one.predictions && one.predictions.compound.name)
 /** Shows a job: tabs for its molecules, and one of them. */
 export function showJob(job, complain, index) {
   const running = job.status === "queued" || job.status === "running";
-  const first = Math.max(0, job.molecules.findIndex((one) => one.predictions || one.outcome === "pending"));
+  const first = Math.max(
+    0,
+    job.molecules.findIndex((one) => one.predictions || one.outcome === "pending"),
+  );
   const before = shown && shown.job.id === job.id ? shown.index : first;
   shown = { job, index: index ?? before, running };
   $("answer").hidden = !job.molecules.length;
   $("tabs").hidden = job.molecules.length < 2;
-  $("tabs").replaceChildren(...job.molecules.map((one, i) => make("button", { type: "button", "aria-pressed": String(i === shown.index), click: () => { showJob(job, complain, i); } }, label(one).slice(0, 30), make("small", {}, one.outcome.replaceAll("_", " ")))));
+  $("tabs").replaceChildren(
+    ...job.molecules.map((one, i) =>
+      make(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(i === shown.index),
+          click: () => {
+            showJob(job, complain, i);
+          },
+        },
+        label(one).slice(0, 30),
+        make("small", {}, one.outcome.replaceAll("_", " ")),
+      ),
+    ),
+  );
   if (job.molecules.length) return showMolecule(complain);
   return Promise.resolve();
 }
@@ -31,9 +49,14 @@ export const shownMolecule = () => shown && shown.job.molecules[shown.index];
 export const shownJob = () => shown && shown.job;
 
 async function showMolecule(complain) {
-  const mine = shown, one = shownMolecule();
+  const mine = shown,
+    one = shownMolecule();
   if (!one.predictions && ["ok", "out_of_domain"].includes(one.outcome)) {
-    try { one.predictions = await get(one.links.predictions); } catch (error) { complain(error); }
+    try {
+      one.predictions = await get(one.links.predictions);
+    } catch (error) {
+      complain(error);
+    }
     if (shown !== mine) return;
   }
   const answer = one.predictions;
@@ -62,7 +85,10 @@ async function showMolecule(complain) {
   call(answer);
   takeAway(one, answer, mine.job);
   try {
-    const [settle] = await Promise.all([answer.moa.ranking.length ? get(one.links.settling) : null, showHeat(one.links)]);
+    const [settle] = await Promise.all([
+      answer.moa.ranking.length ? get(one.links.settling) : null,
+      showHeat(one.links),
+    ]);
     if (settle && shown === mine) showSettling(settle, answer, { moa: $("moa"), target: $("target") }, useDraws);
   } catch (error) {
     complain(error);
@@ -74,16 +100,48 @@ function call(answer) {
   const box = $("call");
   box.className = "call " + (answer.withheld ? "withheld" : called ? "made" : "none");
   const title = answer.withheld ? "No mechanism is called" : called || "No call";
-  const reason = (answer.withheld || answer.moa.reason).replace(/^No mechanism is called: /, "").replace(/^no call: /, "");
-  box.replaceChildren(make("p", { class: "verdict" }, called && !answer.withheld ? make("span", {}, "Mechanism called") : null, make("strong", {}, title)), make("p", {}, reason[0].toUpperCase() + reason.slice(1) + (/[.)]$/.test(reason) ? "" : ".")));
+  const reason = (answer.withheld || answer.moa.reason)
+    .replace(/^No mechanism is called: /, "")
+    .replace(/^no call: /, "");
+  box.replaceChildren(
+    make(
+      "p",
+      { class: "verdict" },
+      called && !answer.withheld ? make("span", {}, "Mechanism called") : null,
+      make("strong", {}, title),
+    ),
+    make("p", {}, reason[0].toUpperCase() + reason.slice(1) + (/[.)]$/.test(reason) ? "" : ".")),
+  );
 }
 
 function trust(one, answer) {
-  const draws = answer.draws, lost = draws.compound_without_cells + draws.compound_failed;
+  const draws = answer.draws,
+    lost = draws.compound_without_cells + draws.compound_failed;
   const count = answer.cell_count;
-  const cells = count && count.effect !== null ? "Cell count: " + decimal(count.effect, 1) + " " + count.unit + (count.low === null ? "" : " (95 % interval over draws " + decimal(count.low, 1) + " to " + decimal(count.high, 1) + ")") + "." : "";
+  const cells =
+    count && count.effect !== null
+      ? "Cell count: " +
+        decimal(count.effect, 1) +
+        " " +
+        count.unit +
+        (count.low === null
+          ? ""
+          : " (95 % interval over draws " + decimal(count.low, 1) + " to " + decimal(count.high, 1) + ")") +
+        "."
+      : "";
   $("domain").replaceChildren(zoneChip(answer.domain.zone), make("p", { class: "sentence" }, answer.domain.sentence));
-  const facts = [answer.support.sentence, lost ? plural(lost, "draw") + " of " + draws.requested + " have no cells or failed quality control; effects are those among the others." : "All " + plural(draws.requested, "draw") + " have cells.", cells, one.changes.length ? "Standardised: " + one.changes.join("; ") + "." : "", "Conditions: " + answer.conditions + "."].filter((words) => words);
+  const facts = [
+    answer.support.sentence,
+    lost
+      ? plural(lost, "draw") +
+        " of " +
+        draws.requested +
+        " have no cells or failed quality control; effects are those among the others."
+      : "All " + plural(draws.requested, "draw") + " have cells.",
+    cells,
+    one.changes.length ? "Standardised: " + one.changes.join("; ") + "." : "",
+    "Conditions: " + answer.conditions + ".",
+  ].filter((words) => words);
   $("facts").replaceChildren(...facts.map((words) => make("li", {}, words)));
   $("interval-says").textContent = "95 % interval (" + answer.interval.sentence + ")";
 }
@@ -99,12 +157,32 @@ const FILES = [
 
 function takeAway(one, answer, job) {
   const stem = one.inchikey || "molecule-" + one.index;
-  const entry = (words, path, name, what) => make("li", {}, downloads(make("a", {}, words), path, name), make("span", {}, what));
-  const files = FILES.map(([link, name, query, what]) => entry(name, one.links[link] + (query ? "?" + query : ""), stem + "-" + name, what));
-  if (job.links.zip) files.unshift(entry("everything.zip", job.links.zip, "dopaint-" + job.id + ".zip", "pictures (OME-TIFF), profiles, effects, predictions, of all molecules"));
+  const entry = (words, path, name, what) =>
+    make("li", {}, downloads(make("a", {}, words), path, name), make("span", {}, what));
+  const files = FILES.map(([link, name, query, what]) =>
+    entry(name, one.links[link] + (query ? "?" + query : ""), stem + "-" + name, what),
+  );
+  if (job.links.zip)
+    files.unshift(
+      entry(
+        "everything.zip",
+        job.links.zip,
+        "dopaint-" + job.id + ".zip",
+        "pictures (OME-TIFF), profiles, effects, predictions, of all molecules",
+      ),
+    );
   $("links").replaceChildren(...files);
   const used = answer.provenance;
-  const facts = [["Evidence", answer.evidence], ["Model", used.model_name + " " + used.model.slice(0, 12)], ["Encoder", used.encoder.slice(0, 12)], ["Engine", used.engine.slice(0, 12)], ["Design", answer.design_hash.slice(0, 12)], ["Draws", String(answer.request.draws)], ["Seed", String(answer.request.seed)], ["InChIKey", answer.compound.inchikey]];
+  const facts = [
+    ["Evidence", answer.evidence],
+    ["Model", used.model_name + " " + used.model.slice(0, 12)],
+    ["Encoder", used.encoder.slice(0, 12)],
+    ["Engine", used.engine.slice(0, 12)],
+    ["Design", answer.design_hash.slice(0, 12)],
+    ["Draws", String(answer.request.draws)],
+    ["Seed", String(answer.request.seed)],
+    ["InChIKey", answer.compound.inchikey],
+  ];
   $("provenance").replaceChildren(...facts.flatMap(([words, value]) => [make("dt", {}, words), make("dd", {}, value)]));
 }
 
@@ -115,12 +193,35 @@ export async function showCompound(compound, forLabel) {
   $("compound").showModal();
   try {
     reference = reference || get("/v1/reference");
-    reference.catch(() => { reference = null; });
+    reference.catch(() => {
+      reference = null;
+    });
     const known = (await reference).compounds.find((one) => one.inchikey === compound.inchikey);
     const drawn = known ? await standardised(known.smiles) : null;
-    const lists = known ? [["Mechanism", [].concat(known.moa).join(", ")], ["Targets", [].concat(known.target).join(", ").replaceAll("|", ", ")]] : [];
-    const facts = [...lists, ["Evidence for", forLabel], ["Correlation of the profiles", decimal(compound.similarity)], ["InChIKey", compound.inchikey]];
-    $("compound-body").replaceChildren(...[drawn ? structure(drawn) : null, make("dl", { class: "facts" }, ...facts.filter(([, value]) => value).flatMap(([words, value]) => [make("dt", {}, words), make("dd", {}, value)]))].filter((part) => part));
+    const lists = known
+      ? [
+          ["Mechanism", [].concat(known.moa).join(", ")],
+          ["Targets", [].concat(known.target).join(", ").replaceAll("|", ", ")],
+        ]
+      : [];
+    const facts = [
+      ...lists,
+      ["Evidence for", forLabel],
+      ["Correlation of the profiles", decimal(compound.similarity)],
+      ["InChIKey", compound.inchikey],
+    ];
+    $("compound-body").replaceChildren(
+      ...[
+        drawn ? structure(drawn) : null,
+        make(
+          "dl",
+          { class: "facts" },
+          ...facts
+            .filter(([, value]) => value)
+            .flatMap(([words, value]) => [make("dt", {}, words), make("dd", {}, value)]),
+        ),
+      ].filter((part) => part),
+    );
   } catch (error) {
     $("compound-body").replaceChildren(make("p", { class: "problem" }, error.message));
   }

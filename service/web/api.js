@@ -10,7 +10,9 @@ export function setKey(text) {
   if (key) sessionStorage.setItem(KEY, key);
   else sessionStorage.removeItem(KEY);
 }
-export function onKeyNeeded(handler) { askForKey = handler; }
+export function onKeyNeeded(handler) {
+  askForKey = handler;
+}
 
 /** What the service refused: its problem document (RFC 9457) as an error. */
 export class Refusal extends Error {
@@ -35,7 +37,10 @@ function headers(more = {}) {
 /** A response, or a `Refusal`. A key that is missing or wrong is asked for. */
 export async function door(path, options = {}) {
   let response, used;
-  const send = () => { used = key; return fetch(path, { ...options, headers: headers(options.headers), credentials: "omit" }); };
+  const send = () => {
+    used = key;
+    return fetch(path, { ...options, headers: headers(options.headers), credentials: "omit" });
+  };
   try {
     response = await send();
     while (response.status === 401 && (used !== key || (await askForKey(hasKey())))) response = await send();
@@ -51,7 +56,11 @@ export async function door(path, options = {}) {
 export const get = async (path, options) => (await door(path, options)).json();
 
 export async function post(path, body, more = {}) {
-  const response = await door(path, { method: "POST", headers: { "Content-Type": "application/json", ...more }, body: JSON.stringify(body) });
+  const response = await door(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...more },
+    body: JSON.stringify(body),
+  });
   return response.json();
 }
 
@@ -103,7 +112,8 @@ async function* parsed(body) {
 export async function download(path, name) {
   const [, job] = path.match(/^\/v1\/predictions\/([^/]+)\//) || [];
   let place = path;
-  if (hasKey() && job) place = (await post("/v1/predictions/" + job + "/links", { resource: "files", seconds: 300 })).prefix + path;
+  if (hasKey() && job)
+    place = (await post("/v1/predictions/" + job + "/links", { resource: "files", seconds: 300 })).prefix + path;
   else if (hasKey()) place = URL.createObjectURL(await (await door(path)).blob());
   const link = document.createElement("a");
   link.href = place;
@@ -116,6 +126,11 @@ export async function download(path, name) {
 export function downloads(link, path, name) {
   link.href = path;
   link.download = name;
-  link.onclick = (event) => { event.preventDefault(); download(path, name).catch((error) => { link.title = error.message; }); };
+  link.onclick = (event) => {
+    event.preventDefault();
+    download(path, name).catch((error) => {
+      link.title = error.message;
+    });
+  };
   return link;
 }

@@ -5,7 +5,14 @@ import { draw, lines } from "./molecule.js";
 
 /** The request that the form asks for. */
 export function read() {
-  const request = { smiles: lines(), draws: Number($("draws").value), seed: Number($("seed").value), contexts: chosen(), allow_simulated: $("allow").checked, abstain: $("abstain").checked };
+  const request = {
+    smiles: lines(),
+    draws: Number($("draws").value),
+    seed: Number($("seed").value),
+    contexts: chosen(),
+    allow_simulated: $("allow").checked,
+    abstain: $("abstain").checked,
+  };
   const half = Number($("precision").value);
   if (half > 0) request.precision = { half_width: half };
   return request;
@@ -28,7 +35,12 @@ export function fill(request) {
 let wanted = new Set(); // contexts to be ticked once they are known
 
 const boxes = () => [...$("contexts").querySelectorAll("input")];
-const chosen = () => (boxes().length ? boxes().filter((box) => box.checked).map((box) => box.value) : [...wanted]);
+const chosen = () =>
+  boxes().length
+    ? boxes()
+        .filter((box) => box.checked)
+        .map((box) => box.value)
+    : [...wanted];
 function mark() {
   for (const box of boxes()) box.checked = wanted.has(box.value);
   told();
@@ -43,7 +55,29 @@ function told() {
 export function offerContexts(answer) {
   const batches = new Map(answer.sources.map((source) => [source, new Set()]));
   for (const plate of answer.plates) batches.get(plate.source).add(plate.batch);
-  const box = (value, words) => make("label", { class: "box" }, make("input", { type: "checkbox", value, change: () => { wanted = new Set(chosen()); told(); } }), words);
-  $("contexts").replaceChildren(...[...batches].map(([source, members]) => make("div", { class: "laboratory" }, make("strong", {}, box(source, "Laboratory " + source)), ...[...members].sort().map((batch) => box(batch, batch)))));
+  const box = (value, words) =>
+    make(
+      "label",
+      { class: "box" },
+      make("input", {
+        type: "checkbox",
+        value,
+        change: () => {
+          wanted = new Set(chosen());
+          told();
+        },
+      }),
+      words,
+    );
+  $("contexts").replaceChildren(
+    ...[...batches].map(([source, members]) =>
+      make(
+        "div",
+        { class: "laboratory" },
+        make("strong", {}, box(source, "Laboratory " + source)),
+        ...[...members].sort().map((batch) => box(batch, batch)),
+      ),
+    ),
+  );
   mark();
 }

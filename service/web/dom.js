@@ -18,19 +18,24 @@ function fill(node, attributes, children) {
 export const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 
 /** An SVG element. */
-export const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+export const svg = (tag, attributes = {}, ...children) =>
+  fill(document.createElementNS(SVG, tag), attributes, children);
 
 /** "−0.42"; a dash where there is no number. */
 export function decimal(value, digits = 2) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  return value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
+  return value
+    .toFixed(digits)
+    .replace(/^-(?=0(\.0*)?$)/, "")
+    .replace("-", "−");
 }
 
 /** "+1.20" or "−0.42". */
 export const signed = (value, digits = 2) => (value > 0 ? "+" : "") + decimal(value, digits);
 
 /** "B07" of row 1, column 6; "AF48" of row 31, column 47. */
-export const wellName = (row, column) => (row < 26 ? "" : "A") + String.fromCharCode(65 + (row % 26)) + String(column + 1).padStart(2, "0");
+export const wellName = (row, column) =>
+  (row < 26 ? "" : "A") + String.fromCharCode(65 + (row % 26)) + String(column + 1).padStart(2, "0");
 
 export const plural = (n, word) => n + " " + word + (n === 1 ? "" : "s");
 
@@ -44,16 +49,28 @@ export function duration(seconds) {
 
 /** Arrow keys, Home and End move the focus inside a table of buttons, of which one takes part in the Tab order. */
 export function arrows(table, selector) {
-  const all = () => [...table.querySelectorAll("tbody tr")].map((line) => [...line.querySelectorAll(selector)]).filter((line) => line.length);
+  const all = () =>
+    [...table.querySelectorAll("tbody tr")]
+      .map((line) => [...line.querySelectorAll(selector)])
+      .filter((line) => line.length);
   const first = table.querySelector(selector);
-  table.querySelectorAll(selector).forEach((one) => { one.tabIndex = one === first ? 0 : -1; });
+  table.querySelectorAll(selector).forEach((one) => {
+    one.tabIndex = one === first ? 0 : -1;
+  });
   const go = (event) => {
     const here = event.target.closest(selector);
     if (!here) return;
     const lines = all();
     const y = lines.findIndex((line) => line.includes(here));
     const x = lines[y].indexOf(here);
-    const to = { ArrowLeft: [y, x - 1], ArrowRight: [y, x + 1], ArrowUp: [y - 1, x], ArrowDown: [y + 1, x], Home: [y, 0], End: [y, lines[y].length - 1] }[event.key];
+    const to = {
+      ArrowLeft: [y, x - 1],
+      ArrowRight: [y, x + 1],
+      ArrowUp: [y - 1, x],
+      ArrowDown: [y + 1, x],
+      Home: [y, 0],
+      End: [y, lines[y].length - 1],
+    }[event.key];
     const next = to && lines[to[0]] && lines[to[0]][Math.min(to[1], lines[to[0]].length - 1)];
     if (!next) return;
     event.preventDefault();

@@ -3,7 +3,8 @@
 import { $ } from "./dom.js";
 import { draw, lines } from "./molecule.js";
 
-let editor = null, library = null;
+let editor = null,
+  library = null;
 
 async function open() {
   $("editor-says").textContent = "Loading the editor …";
@@ -28,7 +29,10 @@ function take() {
   const smiles = editor ? editor.getMolecule().toIsomericSmiles() : "";
   $("editor").close();
   if (!smiles) return;
-  const others = $("smiles").value.split("\n").filter((line) => line.trim()).slice(1);
+  const others = $("smiles")
+    .value.split("\n")
+    .filter((line) => line.trim())
+    .slice(1);
   $("smiles").value = [smiles, ...others].join("\n");
   $("smiles").setSelectionRange(0, 0);
   $("smiles").focus();

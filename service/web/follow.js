@@ -22,7 +22,10 @@ export async function follow(job, on) {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   } finally {
-    if (current === mine) { current = null; $("running").hidden = true; }
+    if (current === mine) {
+      current = null;
+      $("running").hidden = true;
+    }
   }
 }
 
@@ -48,17 +51,31 @@ export function stop() {
 function show({ status, progress, seconds_left: left, jobs_ahead: ahead }) {
   const share = progress ? progress.fraction : 0;
   $("bar").value = share;
-  $("stage").textContent = status === "queued" ? (ahead ? "Waiting; " + plural(ahead, "job") + " before this one" : "Waiting for the model") : sentence(progress);
+  $("stage").textContent =
+    status === "queued"
+      ? ahead
+        ? "Waiting; " + plural(ahead, "job") + " before this one"
+        : "Waiting for the model"
+      : sentence(progress);
   $("percent").textContent = Math.round(100 * share) + " %";
   $("left").textContent = left === null || left === undefined ? "" : "about " + duration(left) + " left";
 }
 
-const sentence = (progress) => { const words = progress && progress.stage ? progress.stage : "starting"; return words[0].toUpperCase() + words.slice(1); };
+const sentence = (progress) => {
+  const words = progress && progress.stage ? progress.stage : "starting";
+  return words[0].toUpperCase() + words.slice(1);
+};
 
 export function startFollow(complain) {
   $("cancel").addEventListener("click", async () => {
     if (!current) return;
     $("cancel").disabled = true;
-    try { await post("/v1/predictions/" + current.id + "/cancel", {}); } catch (error) { complain(error); } finally { $("cancel").disabled = false; }
+    try {
+      await post("/v1/predictions/" + current.id + "/cancel", {});
+    } catch (error) {
+      complain(error);
+    } finally {
+      $("cancel").disabled = false;
+    }
   });
 }

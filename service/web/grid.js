@@ -15,7 +15,7 @@ let now = null; // {draws, index, name, ready: Set of "row draw", shown, upto}
 const seen = new WeakSet();
 let watcher = null;
 
-export const place = (one) => one.source + ", batch " + one.batch + ", well " + (one.well || wellName(one.row, one.column));
+export const place = (one) => one.source + ", batch " + one.batch + ", well " + wellName(one.row, one.column);
 
 /** Shows the grid of molecule `index`; `running` where its pictures are still being made. */
 export async function showGrid(links, index, name, running) {
@@ -28,7 +28,9 @@ export async function showGrid(links, index, name, running) {
     }
   }
   // a job that stopped early, by its precision or by hand, has fewer draws than were planned
-  const draws = running ? answer.draws : answer.draws.filter((one) => ready.has("compound " + one.draw) || ready.has("control " + one.draw));
+  const draws = running
+    ? answer.draws
+    : answer.draws.filter((one) => ready.has("compound " + one.draw) || ready.has("control " + one.draw));
   now = { draws, index, name, ready, shown: Math.min(FIRST, draws.length), upto: draws.length };
   build();
   takeLimits();
@@ -50,7 +52,8 @@ export function arrived(index, row, draw) {
 export function useDraws(n) {
   if (!now) return;
   now.upto = n;
-  for (const cell of $("grid").querySelectorAll("[data-draw]")) cell.classList.toggle("unused", Number(cell.dataset.draw) >= n);
+  for (const cell of $("grid").querySelectorAll("[data-draw]"))
+    cell.classList.toggle("unused", Number(cell.dataset.draw) >= n);
 }
 
 export function clearGrid() {
@@ -62,33 +65,105 @@ export function clearGrid() {
 async function takeLimits(byHand = false) {
   const controls = now.draws.filter((one) => now.ready.has("control " + one.draw)).slice(0, FOR_LIMITS);
   const pictures = await Promise.all(controls.map((one) => load(one.control, LONGEST).catch(() => null)));
-  limitsFrom(pictures.filter((one) => one), byHand);
+  limitsFrom(
+    pictures.filter((one) => one),
+    byHand,
+  );
 }
 
-const sorted = (draws) => $("order").value === "draw" ? [...draws] : [...draws].sort((a, b) => compare(a.source, b.source) || compare(a.batch, b.batch) || a.row - b.row || a.column - b.column || a.draw - b.draw);
+const sorted = (draws) =>
+  $("order").value === "draw"
+    ? [...draws]
+    : [...draws].sort(
+        (a, b) =>
+          compare(a.source, b.source) ||
+          compare(a.batch, b.batch) ||
+          a.row - b.row ||
+          a.column - b.column ||
+          a.draw - b.draw,
+      );
 const compare = (a, b) => a.localeCompare(b, undefined, { numeric: true });
 
 function build() {
   const columns = sorted(now.draws).slice(0, now.shown);
-  const spans = (key) => columns.reduce((runs, one) => {
-    const value = key(one), last = runs[runs.length - 1];
-    if (last && last.value === value) last.n += 1;
-    else runs.push({ value, n: 1, words: value.split(" ").pop() });
-    return runs;
-  }, []);
-  const heading = (words, runs, level) => make("tr", { class: level }, make("th", { scope: "row" }, words), ...runs.map((run) => make("th", { scope: "colgroup", colspan: run.n }, make("span", {}, run.words))));
-  const wells = make("tr", { class: "well" }, make("th", { scope: "row" }, "Well"), ...columns.map((one) => make("th", { scope: "col", "data-draw": one.draw }, one.well || wellName(one.row, one.column), make("span", { class: "draw" }, " draw " + (one.draw + 1)))));
-  const head = make("thead", {}, heading("Laboratory", spans((one) => one.source), "source"), heading("Batch", spans((one) => one.source + " " + one.batch), "batch"), wells);
-  const line = (words, what, row) => make("tr", { class: row }, make("th", { scope: "row" }, words, what ? make("small", {}, what) : null), ...columns.map((one) => make("td", {}, cell(one, row, words))));
+  const spans = (key) =>
+    columns.reduce((runs, one) => {
+      const value = key(one),
+        last = runs[runs.length - 1];
+      if (last && last.value === value) last.n += 1;
+      else runs.push({ value, n: 1, words: value.split(" ").pop() });
+      return runs;
+    }, []);
+  const heading = (words, runs, level) =>
+    make(
+      "tr",
+      { class: level },
+      make("th", { scope: "row" }, words),
+      ...runs.map((run) => make("th", { scope: "colgroup", colspan: run.n }, make("span", {}, run.words))),
+    );
+  const wells = make(
+    "tr",
+    { class: "well" },
+    make("th", { scope: "row" }, "Well"),
+    ...columns.map((one) =>
+      make(
+        "th",
+        { scope: "col", "data-draw": one.draw },
+        wellName(one.row, one.column),
+        make("span", { class: "draw" }, " draw " + (one.draw + 1)),
+      ),
+    ),
+  );
+  const head = make(
+    "thead",
+    {},
+    heading(
+      "Laboratory",
+      spans((one) => one.source),
+      "source",
+    ),
+    heading(
+      "Batch",
+      spans((one) => one.source + " " + one.batch),
+      "batch",
+    ),
+    wells,
+  );
+  const line = (words, what, row) =>
+    make(
+      "tr",
+      { class: row },
+      make("th", { scope: "row" }, words, what ? make("small", {}, what) : null),
+      ...columns.map((one) => make("td", {}, cell(one, row, words))),
+    );
   const lines = [line(now.name, "do(compound)", "compound"), line("DMSO", "same wells, same noise", "control")];
   if (look.difference) lines.push(line("Difference", "compound − DMSO", "difference"));
-  $("grid").replaceChildren(make("caption", { class: "unseen" }, "Pictures of " + now.name + " and of DMSO; each column is a laboratory, batch and well with the same noise for both."), head, make("tbody", {}, ...lines));
+  $("grid").replaceChildren(
+    make(
+      "caption",
+      { class: "unseen" },
+      "Pictures of " +
+        now.name +
+        " and of DMSO; each column is a laboratory, batch and well with the same noise for both.",
+    ),
+    head,
+    make("tbody", {}, ...lines),
+  );
   arrows($("grid"), "button.cell");
   if (watcher) watcher.disconnect();
-  watcher = new IntersectionObserver((entries) => entries.forEach((entry) => {
-    if (entry.isIntersecting) { seen.add(entry.target); drawCell(entry.target); } else seen.delete(entry.target);
-  }), { rootMargin: "200px" });
-  $("grid").querySelectorAll("button.cell").forEach((one) => watcher.observe(one));
+  watcher = new IntersectionObserver(
+    (entries) =>
+      entries.forEach((entry) => {
+        if (entry.isIntersecting) {
+          seen.add(entry.target);
+          drawCell(entry.target);
+        } else seen.delete(entry.target);
+      }),
+    { rootMargin: "200px" },
+  );
+  $("grid")
+    .querySelectorAll("button.cell")
+    .forEach((one) => watcher.observe(one));
   useDraws(now.upto);
   const rest = now.draws.length - now.shown;
   $("more-columns").hidden = rest <= 0;
@@ -98,7 +173,18 @@ function build() {
 
 function cell(one, row, words) {
   const name = row === "difference" ? "Difference" : words;
-  return make("button", { type: "button", class: "cell", "data-draw": one.draw, "data-row": row, "aria-label": name + ", " + place(one) + ", draw " + (one.draw + 1) + ". Enlarge", click: () => openViewer(now.draws, one.draw, now.name, now.ready) }, make("canvas", { "aria-hidden": "true", width: 2, height: 2 }));
+  return make(
+    "button",
+    {
+      type: "button",
+      class: "cell",
+      "data-draw": one.draw,
+      "data-row": row,
+      "aria-label": name + ", " + place(one) + ", draw " + (one.draw + 1) + ". Enlarge",
+      click: () => openViewer(now.draws, one.draw, now.name, now.ready),
+    },
+    make("canvas", { "aria-hidden": "true", width: 2, height: 2 }),
+  );
 }
 
 async function drawCell(button) {
@@ -112,7 +198,8 @@ async function drawCell(button) {
     const [first, second] = await Promise.all(needed.map((row) => load(one[row], LONGEST)));
     paint(button.firstChild, second ? difference(first, second, look) : composite(first, look));
     button.dataset.painted = "yes";
-    const outcome = button.dataset.row === "compound" && one.outcome && one.outcome !== "ok" ? one.outcome.replaceAll("_", " ") : "";
+    const outcome =
+      button.dataset.row === "compound" && one.outcome && one.outcome !== "ok" ? one.outcome.replaceAll("_", " ") : "";
     button.classList.toggle("flagged", Boolean(outcome));
     button.dataset.flag = outcome;
   } catch (error) {
@@ -125,10 +212,16 @@ export function startGrid() {
   let withDifference = look.difference;
   onLook(() => {
     if (!now) return;
-    if (withDifference !== look.difference) { withDifference = look.difference; build(); } else $("grid").querySelectorAll("button.cell").forEach(drawCell);
+    if (withDifference !== look.difference) {
+      withDifference = look.difference;
+      build();
+    } else $("grid").querySelectorAll("button.cell").forEach(drawCell);
   });
   $("order").addEventListener("change", () => now && build());
-  $("more-columns").addEventListener("click", () => { now.shown = now.draws.length; build(); });
+  $("more-columns").addEventListener("click", () => {
+    now.shown = now.draws.length;
+    build();
+  });
   $("size").addEventListener("input", () => $("grid").style.setProperty("--side", $("size").value + "px"));
   $("auto").addEventListener("click", () => now && takeLimits(true));
 }

@@ -21,7 +21,8 @@ function decode(text) {
   return new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(binary, (one) => one.charCodeAt(0)));
 }
 
-export const fragmentOf = (request, job) => "#request=" + encode(JSON.stringify(plain(request))) + (job ? "&job=" + encodeURIComponent(job) : "");
+export const fragmentOf = (request, job) =>
+  "#request=" + encode(JSON.stringify(plain(request))) + (job ? "&job=" + encodeURIComponent(job) : "");
 
 /** {request, job} of a fragment; both null where it has none. Throws for a fragment that is no request. */
 export function readFragment(fragment) {
@@ -36,10 +37,16 @@ export function readFragment(fragment) {
 }
 
 function checked(value) {
-  const wrong = new Error("This link does not carry a request that the page can read: ask for it again, or type the molecule.");
+  const wrong = new Error(
+    "This link does not carry a request that the page can read: ask for it again, or type the molecule.",
+  );
   if (value.length > MOST_CHARACTERS) throw wrong;
   let request;
-  try { request = JSON.parse(decode(value)); } catch { throw wrong; }
+  try {
+    request = JSON.parse(decode(value));
+  } catch {
+    throw wrong;
+  }
   if (typeof request !== "object" || request === null || Array.isArray(request)) throw wrong;
   const smiles = typeof request.smiles === "string" ? [request.smiles] : request.smiles;
   if (!Array.isArray(smiles) || !smiles.length || smiles.some((one) => typeof one !== "string")) throw wrong;

@@ -4,7 +4,8 @@
 import { $, decimal, make } from "./dom.js";
 import { STAINS, colourOf, percentile } from "./pixels.js";
 
-const BLACK_SHARE = 0.01, WHITE_SHARE = 0.998; // of the control's pixels lie below black and white
+const BLACK_SHARE = 0.01,
+  WHITE_SHARE = 0.998; // of the control's pixels lie below black and white
 const LEAST_RANGE = 0.004;
 
 export const look = { channels: [], on: new Set(), black: {}, white: {}, gain: 1, difference: false, touched: false };
@@ -19,7 +20,10 @@ export function setChannels(names) {
   look.channels = names;
   look.on = new Set(names);
   look.touched = false;
-  for (const name of names) { look.black[name] = 0; look.white[name] = 0.3; }
+  for (const name of names) {
+    look.black[name] = 0;
+    look.white[name] = 0.3;
+  }
   build();
 }
 
@@ -30,22 +34,63 @@ export function limitsFrom(pictures, byHand = false) {
     look.black[name] = percentile(pictures, name, BLACK_SHARE);
     look.white[name] = Math.min(1, Math.max(percentile(pictures, name, WHITE_SHARE), look.black[name] + LEAST_RANGE));
   }
-  if (byHand) { look.touched = false; look.gain = 1; $("gain").value = 0; }
+  if (byHand) {
+    look.touched = false;
+    look.gain = 1;
+    $("gain").value = 0;
+  }
   show();
   changed();
 }
 
 function build() {
-  $("channels").replaceChildren(...look.channels.map((name, i) => {
-    const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-    swatch.style.backgroundColor = "rgb(" + colourOf(name, i).join(" ") + ")";
-    const words = "Channel " + name + (STAINS[name] ? ": " + STAINS[name] : "") + ". Key " + (i + 1);
-    return make("button", { type: "button", class: "channel", "data-channel": name, title: words, "aria-pressed": "true", click: () => toggle(name) }, swatch, name);
-  }));
-  $("limits").replaceChildren(...look.channels.flatMap((name) => ["black", "white"].map((end) => {
-    const input = make("input", { type: "range", min: 0, max: 100, step: 0.5, id: end + "-" + name, "data-channel": name, "data-end": end, input: (event) => limit(name, end, event.target.value) });
-    return make("div", {}, make("label", { for: end + "-" + name }, name + " " + end + " at ", make("output", { id: end + "-" + name + "-says" })), input);
-  })));
+  $("channels").replaceChildren(
+    ...look.channels.map((name, i) => {
+      const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+      swatch.style.backgroundColor = "rgb(" + colourOf(name, i).join(" ") + ")";
+      const words = "Channel " + name + (STAINS[name] ? ": " + STAINS[name] : "") + ". Key " + (i + 1);
+      return make(
+        "button",
+        {
+          type: "button",
+          class: "channel",
+          "data-channel": name,
+          title: words,
+          "aria-pressed": "true",
+          click: () => toggle(name),
+        },
+        swatch,
+        name,
+      );
+    }),
+  );
+  $("limits").replaceChildren(
+    ...look.channels.flatMap((name) =>
+      ["black", "white"].map((end) => {
+        const input = make("input", {
+          type: "range",
+          min: 0,
+          max: 100,
+          step: 0.5,
+          id: end + "-" + name,
+          "data-channel": name,
+          "data-end": end,
+          input: (event) => limit(name, end, event.target.value),
+        });
+        return make(
+          "div",
+          {},
+          make(
+            "label",
+            { for: end + "-" + name },
+            name + " " + end + " at ",
+            make("output", { id: end + "-" + name + "-says" }),
+          ),
+          input,
+        );
+      }),
+    ),
+  );
   show();
 }
 
@@ -64,7 +109,8 @@ function limit(name, end, slider) {
 
 export function toggle(name) {
   if (look.on.has(name) && look.on.size > 1) look.on.delete(name);
-  else if (look.on.has(name)) look.on = new Set(look.channels); // the last one: all again, never a black page
+  else if (look.on.has(name))
+    look.on = new Set(look.channels); // the last one: all again, never a black page
   else look.on.add(name);
   show();
   changed();
@@ -78,7 +124,8 @@ export function only(name) {
 }
 
 function show() {
-  for (const button of $("channels").children) button.setAttribute("aria-pressed", String(look.on.has(button.dataset.channel)));
+  for (const button of $("channels").children)
+    button.setAttribute("aria-pressed", String(look.on.has(button.dataset.channel)));
   for (const name of look.channels) {
     for (const end of ["black", "white"]) {
       const input = $(end + "-" + name);
@@ -88,18 +135,39 @@ function show() {
     }
   }
   const single = look.on.size === 1;
-  $("channels-says").textContent = single ? [...look.on][0] + " alone, in grey." : "Colours are added; every picture has the same limits.";
+  $("channels-says").textContent = single
+    ? [...look.on][0] + " alone, in grey."
+    : "Colours are added; every picture has the same limits.";
 }
 
 export function start() {
-  $("gain").addEventListener("input", () => { look.gain = 2 ** Number($("gain").value); $("gain-says").textContent = "× " + decimal(look.gain, 1); changed(); });
-  $("difference").addEventListener("change", () => { look.difference = $("difference").checked; changed(); });
+  $("gain").addEventListener("input", () => {
+    look.gain = 2 ** Number($("gain").value);
+    $("gain-says").textContent = "× " + decimal(look.gain, 1);
+    changed();
+  });
+  $("difference").addEventListener("change", () => {
+    look.difference = $("difference").checked;
+    changed();
+  });
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      event.target.closest("input, textarea, select, [contenteditable]")
+    )
+      return;
     if ($("answer").hidden || (document.querySelector("dialog[open]") && !$("viewer").open)) return;
     const i = "123456789".indexOf(event.key);
     if (i >= 0 && i < look.channels.length) toggle(look.channels[i]);
-    else if (event.key === "0" && look.channels.length) { look.on = new Set(look.channels); show(); changed(); }
-    else if (event.key === "d") { $("difference").checked = !$("difference").checked; $("difference").dispatchEvent(new Event("change")); }
+    else if (event.key === "0" && look.channels.length) {
+      look.on = new Set(look.channels);
+      show();
+      changed();
+    } else if (event.key === "d") {
+      $("difference").checked = !$("difference").checked;
+      $("difference").dispatchEvent(new Event("change"));
+    }
   });
 }

@@ -36,11 +36,16 @@ async function submit(event) {
   event.preventDefault();
   complain(null);
   const request = read();
-  if (!request.smiles.length) { complain(new Error("Type or draw a molecule first.")); $("smiles").focus(); return; }
+  if (!request.smiles.length) {
+    complain(new Error("Type or draw a molecule first."));
+    $("smiles").focus();
+    return;
+  }
   $("go").disabled = true;
   try {
     let job = await post("/v1/predictions", request, { "Idempotency-Key": await nameOf(request) });
-    if (["failed", "cancelled", "expired"].includes(job.status)) { // asked before in this tab, without an answer: anew
+    if (["failed", "cancelled", "expired"].includes(job.status)) {
+      // asked before in this tab, without an answer: anew
       sessionStorage.setItem("dopaint-tab", unique());
       job = await post("/v1/predictions", request, { "Idempotency-Key": await nameOf(request) });
     }
@@ -69,8 +74,13 @@ async function open(job, request = plain(job.request)) {
   note(request, job.id);
   clearGrid();
   evidence(job.evidence);
-  if (!["queued", "running"].includes(job.status)) { stop(); return finished(job); }
+  if (!["queued", "running"].includes(job.status)) {
+    stop();
+    return finished(job);
+  }
   $("answer").hidden = true;
+  $("running").hidden = false;
+  $("running").scrollIntoView({ block: "start", behavior: still() ? "auto" : "smooth" });
   let planned = false;
   const begin = async () => {
     planned = true;
@@ -86,10 +96,20 @@ async function open(job, request = plain(job.request)) {
   return finished(end);
 }
 
+const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
 async function finished(job) {
   if (job.status === "failed") complain(new Error(job.problem ? job.problem.detail : "The job failed."));
-  else if (job.status === "cancelled") complain(new Error("This job was cancelled. What was finished before is shown."));
-  else if (job.status === "expired") { complain(new Error("The results of this job have expired. Press Paint to make them again: the same request gives the same numbers.")); return; }
+  else if (job.status === "cancelled")
+    complain(new Error("This job was cancelled. What was finished before is shown."));
+  else if (job.status === "expired") {
+    complain(
+      new Error(
+        "The results of this job have expired. Press Paint to make them again: the same request gives the same numbers.",
+      ),
+    );
+    return;
+  }
   evidence(job.evidence);
   await showJob(job, complain);
   if (job.status === "done") $("name").focus({ preventScroll: true });
@@ -105,7 +125,12 @@ async function fromFragment() {
   if (location.hash === written && written) return;
   complain(null);
   let found;
-  try { found = readFragment(location.hash); } catch (error) { complain(error); return; }
+  try {
+    found = readFragment(location.hash);
+  } catch (error) {
+    complain(error);
+    return;
+  }
   if (found.request) await fill(found.request);
   if (found.job) {
     try {
@@ -114,12 +139,22 @@ async function fromFragment() {
       await open(job);
       return;
     } catch (error) {
-      if (!found.request || ![404, 410].includes(error.status)) { complain(error); return; }
+      if (!found.request || ![404, 410].includes(error.status)) {
+        complain(error);
+        return;
+      }
     }
   }
   if (found.request) {
     $("link-says").hidden = false;
-    $("link-says").textContent = "This link asks for " + plural(found.request.smiles.length, "molecule") + " with " + plural(found.request.draws ?? 16, "draw") + " and seed " + (found.request.seed ?? 1) + ". Press Paint to make the pictures.";
+    $("link-says").textContent =
+      "This link asks for " +
+      plural(found.request.smiles.length, "molecule") +
+      " with " +
+      plural(found.request.draws ?? 16, "draw") +
+      " and seed " +
+      (found.request.seed ?? 1) +
+      ". Press Paint to make the pictures.";
     $("go").focus();
   }
 }
@@ -146,12 +181,16 @@ function keyDialog(wrong) {
     $("key-text").value = "";
     $("key").returnValue = "";
     if (!$("key").open) $("key").showModal();
-    $("key").addEventListener("close", () => {
-      const given = $("key").returnValue === "use" && $("key-text").value.trim() !== "";
-      if (given) setKey($("key-text").value);
-      $("key-text").value = "";
-      resolve(given);
-    }, { once: true });
+    $("key").addEventListener(
+      "close",
+      () => {
+        const given = $("key").returnValue === "use" && $("key-text").value.trim() !== "";
+        if (given) setKey($("key-text").value);
+        $("key-text").value = "";
+        resolve(given);
+      },
+      { once: true },
+    );
   });
 }
 
@@ -159,11 +198,12 @@ function keyDialog(wrong) {
 
 function ways() {
   const tabs = [$("tab-molecule"), $("tab-own")];
-  const choose = (chosen) => tabs.forEach((tab) => {
-    tab.setAttribute("aria-selected", String(tab === chosen));
-    tab.tabIndex = tab === chosen ? 0 : -1;
-    $(tab.getAttribute("aria-controls")).hidden = tab !== chosen;
-  });
+  const choose = (chosen) =>
+    tabs.forEach((tab) => {
+      tab.setAttribute("aria-selected", String(tab === chosen));
+      tab.tabIndex = tab === chosen ? 0 : -1;
+      $(tab.getAttribute("aria-controls")).hidden = tab !== chosen;
+    });
   tabs.forEach((tab, i) => {
     tab.addEventListener("click", () => choose(tab));
     tab.addEventListener("keydown", (event) => {
@@ -178,27 +218,47 @@ async function facts() {
   const version = await get("/v1/version");
   evidence(version.evidence);
   $("open-key").hidden = version.auth !== "required";
-  $("version").textContent = "dopaint " + version.dopaint + " · model " + version.model + " · evidence: " + version.evidence;
+  $("version").textContent =
+    "dopaint " + version.dopaint + " · model " + version.model + " · evidence: " + version.evidence;
   offerContexts(await get("/v1/contexts"));
 }
 
 let keyAsked = null; // one dialog for all requests that wait for it
-onKeyNeeded((wrong) => { keyAsked = keyAsked || keyDialog(wrong).finally(() => { keyAsked = null; }); return keyAsked; });
+onKeyNeeded((wrong) => {
+  keyAsked =
+    keyAsked ||
+    keyDialog(wrong).finally(() => {
+      keyAsked = null;
+    });
+  return keyAsked;
+});
 for (const begin of [ways, startMolecule, startEditor, startGrid, startLook, startViewer, startSettling]) begin();
 startFollow(complain);
 startOwn(complain);
-startHistory(async (id) => { const job = await get("/v1/predictions/" + id); await fill(job.request); await open(job); });
+startHistory(async (id) => {
+  const job = await get("/v1/predictions/" + id);
+  await fill(job.request);
+  await open(job);
+});
 $("ask").addEventListener("submit", submit);
 $("copy-link").addEventListener("click", copyLink);
 $("open-key").addEventListener("click", () => keyDialog(false).then((given) => given && forget()));
-$("skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
-for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("main").focus();
+});
+for (const button of document.querySelectorAll("[data-close]"))
+  button.addEventListener("click", () => button.closest("dialog").close());
 window.addEventListener("hashchange", fromFragment);
 
 /** The model may still be loading when the page is opened: ask again until it answers. */
 async function whenReady() {
   for (let pause = 1000; ; pause = Math.min(8000, 1.5 * pause)) {
-    try { await facts(); $("loading").hidden = true; return; } catch (error) {
+    try {
+      await facts();
+      $("loading").hidden = true;
+      return;
+    } catch (error) {
       if (error.status !== 503) throw error;
       $("loading").hidden = false;
       await new Promise((resolve) => setTimeout(resolve, pause));
@@ -206,7 +266,9 @@ async function whenReady() {
   }
 }
 
-whenReady().then(() => draw()).catch(complain);
+whenReady()
+  .then(() => draw())
+  .catch(complain);
 if (location.hash.length > 1) fromFragment();
 else draw();
 document.documentElement.dataset.started = hasKey() ? "with a key" : "yes"; // for those who drive the page from outside

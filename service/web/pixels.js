@@ -6,8 +6,22 @@ const FULL = 65535; // camera counts that are 1
 const KEPT = 300; // pictures in memory
 
 /** Okabe and Ito's colours: told apart with every kind of colour blindness, also when they are added on black. */
-export const COLOURS = { DNA: [86, 180, 233], ER: [0, 158, 115], RNA: [240, 228, 66], AGP: [213, 94, 0], Mito: [204, 121, 167] };
-const OTHERS = [[86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0], [204, 121, 167], [230, 159, 0], [0, 114, 178]];
+export const COLOURS = {
+  DNA: [86, 180, 233],
+  ER: [0, 158, 115],
+  RNA: [240, 228, 66],
+  AGP: [213, 94, 0],
+  Mito: [204, 121, 167],
+};
+const OTHERS = [
+  [86, 180, 233],
+  [0, 158, 115],
+  [240, 228, 66],
+  [213, 94, 0],
+  [204, 121, 167],
+  [230, 159, 0],
+  [0, 114, 178],
+];
 export const colourOf = (name, i) => COLOURS[name] || OTHERS[i % OTHERS.length];
 export const STAINS = {
   DNA: "nuclei (Hoechst 33342)",
@@ -79,7 +93,8 @@ export function composite(picture, look) {
   return new ImageData(out, picture.width, picture.height);
 }
 
-const BRIGHTER = [255, 148, 40], DARKER = [64, 156, 255];
+const BRIGHTER = [255, 148, 40],
+  DARKER = [64, 156, 255];
 
 /** Compound minus control, averaged over the channels that are on, each in units of its own contrast range:
  *  orange where the compound is brighter, blue where the control is, black where they are equal. */

@@ -5,7 +5,10 @@ import { $, make, wellName } from "./dom.js";
 import { look, onLook } from "./look.js";
 import { composite, difference, load, paint } from "./pixels.js";
 
-let draws = [], at = 0, name = "", ready = new Set();
+let draws = [],
+  at = 0,
+  name = "",
+  ready = new Set();
 
 /** Opens the dialog on a draw; arrow keys go to the others, digits toggle channels. */
 export function openViewer(all, draw, compound, made) {
@@ -20,10 +23,24 @@ export function openViewer(all, draw, compound, made) {
 async function show() {
   const one = draws[at];
   $("viewer-title").textContent = name + " beside DMSO, draw " + (one.draw + 1) + " of " + draws.length;
-  const facts = [["Laboratory", one.source], ["Batch", one.batch], ["Plate", one.plate + " (" + one.plate_format + " wells)"], ["Well", one.well || wellName(one.row, one.column)], ["Noise seed", one.seed], ["Outcome", (one.outcome || "being made").replaceAll("_", " ")]];
-  $("viewer-facts").replaceChildren(...facts.flatMap(([words, value]) => [make("dt", {}, words), make("dd", {}, value)]));
+  const facts = [
+    ["Laboratory", one.source],
+    ["Batch", one.batch],
+    ["Plate", one.plate + " (" + one.plate_format + " wells)"],
+    ["Well", wellName(one.row, one.column)],
+    ["Noise seed", one.seed],
+    ["Outcome", (one.outcome || "being made").replaceAll("_", " ")],
+  ];
+  $("viewer-facts").replaceChildren(
+    ...facts.flatMap(([words, value]) => [make("dt", {}, words), make("dd", {}, value)]),
+  );
   $("viewer-compound").textContent = name;
-  for (const row of ["compound", "control"]) downloads($("viewer-" + row + "-file"), one[row] + "&format=ome-tiff", row + "-draw-" + (one.draw + 1) + ".ome.tiff");
+  for (const row of ["compound", "control"])
+    downloads(
+      $("viewer-" + row + "-file"),
+      one[row] + "&format=ome-tiff",
+      row + "-draw-" + (one.draw + 1) + ".ome.tiff",
+    );
   const both = ["compound", "control"].every((row) => ready.has(row + " " + one.draw));
   $("viewer-waiting").hidden = both;
   if (!both) return;
@@ -51,5 +68,7 @@ export function startViewer() {
     if (event.key === "ArrowLeft") step(-1);
     else if (event.key === "ArrowRight") step(1);
   });
-  onLook(() => { if ($("viewer").open) show(); });
+  onLook(() => {
+    if ($("viewer").open) show();
+  });
 }

@@ -1,6 +1,10 @@
 // Pictures into one zip file, stored without compression: what the service takes as an upload.
 
-const TABLE = Uint32Array.from({ length: 256 }, (_, n) => { let c = n; for (let k = 0; k < 8; k += 1) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1; return c; });
+const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+  let c = n;
+  for (let k = 0; k < 8; k += 1) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
+  return c;
+});
 
 function crc32(bytes) {
   let crc = 0xffffffff;
@@ -10,10 +14,13 @@ function crc32(bytes) {
 
 /** A zip of [{name, bytes}] as a Blob (PKWARE's APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16; below 4 GiB). */
 export function zip(files) {
-  const parts = [], directory = [];
-  let offset = 0, length = 0;
+  const parts = [],
+    directory = [];
+  let offset = 0,
+    length = 0;
   for (const { name, bytes } of files) {
-    const path = new TextEncoder().encode(name), crc = crc32(bytes);
+    const path = new TextEncoder().encode(name),
+      crc = crc32(bytes);
     const common = [20, 0x0800, 0, 0, 0x21]; // version, UTF-8 names, stored, 1980-01-01
     const local = header(0x04034b50, common, crc, bytes.length, path.length, 30);
     parts.push(local, path, bytes);
