@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--settings", default="jump")
+    parser.add_argument("--stock-command", type=Path, help="environment of stock CellProfiler's command line")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
@@ -30,6 +31,7 @@ def main() -> None:
         engines=tuple(given.engines.split(",")),
         workers=tuple(int(n) for n in given.workers.split(",")),
         settings=given.settings,
+        stock_command=None if given.stock_command is None else str(given.stock_command.absolute()),
     )
     if given.quick:
         config = replace(config, fields=1, engines=("fast",), workers=(1,), curve=(1, 10), curve_size=384, repeats=1)

@@ -1,9 +1,14 @@
 """How far the engine `fast` agrees with CellProfiler's stock modules, family by family: docs/fast_parity.md.
 
     python -P benchmarks/fast_parity.py [--fields goldens,cpjump1,cdp2,nf1] [--crop 0] [--out docs/fast_parity.md]
+        [--work runs/fast_parity] [--minutes 0]
 
 Goldens are the painted fields of tests/golden/profiling/fast (their values were stored by the stock modules). The real
 fields come from $DOPAINT_DATA and are measured here, kernels of ours off; `--crop N` takes their middle N x N pixels.
+What the stock modules said of a field is kept in the folder `--work`, so that a run which was stopped goes on where it
+was, and one after a change of `fast` only asks `fast`; no field is begun after `--minutes` (0: all are). A whole field
+of 1080 x 1080 takes the stock modules minutes.
+
 A value agrees if it is within 1e-6 of the larger, or within 1e-12 of the column's largest (what is zero but for
 rounding), or NaN in both. End to end, an object is compared with the one that covers most of it; an object without one
 counts as all wrong. Prints the table, writes the page, and ends with one JSON line. (`-P`: a script beside this one has
@@ -13,10 +18,11 @@ the name of the room `profiling`.)
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +31,7 @@ import pandas as pd
 import scipy.ndimage
 from PIL import Image
 
-from profiling.engines import CellProfilerEngine, FastEngine, FieldMeasurement
+from profiling.engines import CellProfilerEngine, FastEngine, FieldMeasurement, ObjectTable
 from profiling.engines.settings import pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,19 +96,47 @@ class Case:
     masks: dict[str, np.ndarray]
 
 
-def goldens() -> Iterator[Case]:
-    from profiling.engines.measurement import ObjectTable
+def read(path: Path) -> tuple[FieldMeasurement, dict[str, np.ndarray]]:
+    """A measurement that was kept, and all arrays of its file."""
+    with np.load(path) as archive:
+        a = {name: archive[name] for name in archive.files}
+    names = {k: tuple(a[f"names/{k}"].tobytes().decode().split("\n")) for k in (*OBJECTS, "Image")}
+    tables = {k: ObjectTable(names[k], a[f"values/{k}"].astype(float)) for k in OBJECTS}
+    masks = {k: a[f"labels/{k}"] for k in OBJECTS if f"labels/{k}" in a}
+    image = dict(zip(names["Image"], a["values/Image"].tolist(), strict=True))
+    return FieldMeasurement("ok", "", tables, image, masks), a
 
+
+def kept(work: Path, name: str, of: str, measure: Callable[[], FieldMeasurement]) -> FieldMeasurement:
+    """What stock said of a field: from the folder, or measured now and kept. `of`: what it depends on.
+
+    Raises:
+        ValueError: CellProfiler could not measure it.
+    """
+    path = work / f"{name}_{hashlib.sha256(of.encode()).hexdigest()[:12]}.npz"
+    if not path.is_file():
+        begin = time.monotonic()
+        found = measure()
+        if found.outcome == "failed":
+            raise ValueError(f"{name}: CellProfiler failed: {found.reason}")
+        tables = {**{k: (t.names, t.values) for k, t in found.objects.items()}}
+        tables["Image"] = (tuple(found.image), np.array(list(found.image.values())))
+        arrays = {f"values/{k}": values for k, (_, values) in tables.items()}
+        arrays |= {f"names/{k}": np.frombuffer("\n".join(n).encode(), np.uint8) for k, (n, _) in tables.items()}
+        arrays |= {f"labels/{k}": labels for k, labels in found.masks.items()}
+        work.mkdir(parents=True, exist_ok=True)
+        with (work / "part").open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        (work / "part").rename(path)
+        print(f"{name}: stock modules {time.monotonic() - begin:.0f} s", flush=True)
+    return read(path)[0]
+
+
+def goldens() -> Iterator[Case]:
     for path in sorted(GOLDEN.glob("*.npz")):
-        with np.load(path) as archive:
-            a = {name: archive[name] for name in archive.files}
-        names = {k: tuple(a[f"names/{k}"].tobytes().decode().split("\n")) for k in (*OBJECTS, "Image")}
-        tables = {k: ObjectTable(names[k], a[f"values/{k}"].astype(float)) for k in OBJECTS}
-        masks = {k: a[f"labels/{k}"] for k in OBJECTS}
-        image = dict(zip(names["Image"], a["values/Image"].tolist(), strict=True))
-        found = FieldMeasurement("ok", "", tables, image, masks)
+        found, a = read(path)
         picture = (a["picture"] / 65535.0).astype(np.float32)
-        yield Case(path.stem, path.stem.split("_")[0], picture, CHANNELS, found, None, masks)
+        yield Case(path.stem, path.stem.split("_")[0], picture, CHANNELS, found, None, dict(found.masks))
 
 
 def _read(file: Path) -> np.ndarray:
@@ -119,7 +153,7 @@ def middle(plane: np.ndarray, crop: int) -> np.ndarray:
     return plane[y : y + crop, x : x + crop]
 
 
-def real(folder: str, crop: int) -> Iterator[Case]:
+def real(folder: str, crop: int, work: Path) -> Iterator[Case]:
     """Five channels of a real field, settings `jump`."""
     root = Path(os.environ["DOPAINT_DATA"]) / "cell_painting_fields"
     if folder == "cpjump1":
@@ -130,33 +164,40 @@ def real(folder: str, crop: int) -> Iterator[Case]:
     planes = np.stack([middle(_read(f), crop) for f in files])
     picture = (planes / 65535.0).astype(np.float32)
     with CellProfilerEngine("jump", workers=1, timeout_s=1800.0, kernels=False, masks=True) as engine:
-        [found] = engine.measure(picture[None], CHANNELS)
+        found = kept(work, folder, f"{engine.hash} {crop}", lambda: engine.measure(picture[None], CHANNELS)[0])
     yield Case(folder, "jump", picture, CHANNELS, found, None, dict(found.masks))
 
 
-def nf1(crop: int) -> Iterator[Case]:
+def nf1(crop: int, work: Path) -> Iterator[Case]:
     """Three channels with masks of their own; the pipeline `jump` with their channel names."""
     root = Path(os.environ["DOPAINT_DATA"]) / "nf1_fields"
     text = pipeline("jump").read_text(encoding="utf-8").replace(", ".join(CHANNELS), ", ".join(NF1_CHANNELS))
     text = text.replace("Select the input image:DNA", "Select the input image:DAPI")
     text = text.replace("Select the input image:RNA", "Select the input image:RFP")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "nf1.cppipe"
-        file.write_text(text, encoding="utf-8")
-        with CellProfilerEngine(file, workers=1, timeout_s=1800.0, kernels=False, masks=True) as engine:
-            for dapi in sorted((root / "images").glob("*DAPI*")):
-                well, _, site = dapi.stem.split("_")[0], *dapi.stem.split("_")[2:4]
-                stems = [next((root / "images").glob(f"{well}_01_*_{site}_{c}_001.tif")) for c in NF1_CHANNELS]
-                picture = (np.stack([middle(_read(s), crop) for s in stems]) / 65535.0).astype(np.float32)
-                masks = {}
-                for kind in OBJECTS:
-                    mask = _read(next((root / "masks").glob(f"{well}_*Mask{kind}.tiff")))
-                    labels = scipy.ndimage.label(middle(np.squeeze(mask), crop) > 0)[0]
-                    masks[kind] = labels.astype(np.int32)
-                given = {kind: labels[None] for kind, labels in masks.items()}
-                [masked] = engine.measure_masks(picture[None], NF1_CHANNELS, given)
-                [found] = engine.measure(picture[None], NF1_CHANNELS)
-                yield Case(f"nf1_{well}", file, picture, NF1_CHANNELS, found, masked, masks)
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / "nf1.cppipe"
+    file.write_text(text, encoding="utf-8")
+    with CellProfilerEngine(file, workers=1, timeout_s=1800.0, kernels=False, masks=True) as engine:
+        for dapi in sorted((root / "images").glob("*DAPI*")):
+            well, _, site = dapi.stem.split("_")[0], *dapi.stem.split("_")[2:4]
+            stems = [next((root / "images").glob(f"{well}_01_*_{site}_{c}_001.tif")) for c in NF1_CHANNELS]
+            picture = (np.stack([middle(_read(s), crop) for s in stems]) / 65535.0).astype(np.float32)
+            masks = {}
+            for kind in OBJECTS:
+                mask = _read(next((root / "masks").glob(f"{well}_*Mask{kind}.tiff")))
+                labels = scipy.ndimage.label(middle(np.squeeze(mask), crop) > 0)[0]
+                masks[kind] = labels.astype(np.int32)
+            yield _nf1_case(well, file, picture, masks, engine, work, f"{engine.hash} {crop}")
+
+
+def _nf1_case(
+    well: str, file: Path, picture: np.ndarray, masks: dict[str, np.ndarray], engine: CellProfilerEngine, work: Path,
+    of: str,
+) -> Case:  # fmt: skip
+    given = {kind: labels[None] for kind, labels in masks.items()}
+    masked = kept(work, f"nf1_{well}_masks", of, lambda: engine.measure_masks(picture[None], NF1_CHANNELS, given)[0])
+    found = kept(work, f"nf1_{well}", of, lambda: engine.measure(picture[None], NF1_CHANNELS)[0])
+    return Case(f"nf1_{well}", file, picture, NF1_CHANNELS, found, masked, masks)
 
 
 def counterparts(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
@@ -263,26 +304,33 @@ def page(same: Tally, whole: Tally, fields: list[dict[str, object]], nuclei: lis
     return "\n".join(lines) + "\n"
 
 
+def _cases(kinds: list[str], crop: int, work: Path) -> Iterator[Case]:
+    for kind in kinds:
+        yield from goldens() if kind == "goldens" else nf1(crop, work) if kind == "nf1" else real(kind, crop, work)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fields", default="goldens,cpjump1,cdp2,nf1")
     parser.add_argument("--crop", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/fast_parity.md")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/fast_parity")
+    parser.add_argument("--minutes", type=float, default=0.0)
     options = parser.parse_args()
     same, whole = Tally(), Tally()
     fields: list[dict[str, object]] = []
     nuclei: list[dict[str, object]] = []
-    for kind in options.fields.split(","):
-        cases = goldens() if kind == "goldens" else nf1(options.crop) if kind == "nf1" else real(kind, options.crop)
-        for case in cases:
-            fields.append(compare(case, same, whole))
-            print(fields[-1], flush=True)
-            if kind == "nf1" and not options.crop:
-                nuclei += areas(case)
-            text = page(
-                same, whole, fields, nuclei, options.crop
-            )  # after each field: a run that is stopped has its page
-            options.out.write_text(text, encoding="utf-8")
+    begin = time.monotonic()
+    for case in _cases(options.fields.split(","), options.crop, options.work):
+        fields.append(compare(case, same, whole))
+        print(f"{(time.monotonic() - begin) / 60:.1f} min: {fields[-1]}", flush=True)
+        if case.name.startswith("nf1") and not options.crop:
+            nuclei += areas(case)
+        # after each field: a run that is stopped has its page
+        options.out.write_text(page(same, whole, fields, nuclei, options.crop), encoding="utf-8")
+        if options.minutes and time.monotonic() - begin > 60 * options.minutes:
+            print(f"stopped after {options.minutes:g} minutes; the same command goes on", flush=True)
+            break
     print(options.out.read_text(encoding="utf-8"))
     shares = {
         name: {family: tally.good[family] / n for family, n in tally.total.items() if n}

@@ -24,6 +24,7 @@ from profiling.inputs.field import Field, FieldSet, InvalidInput, describe
 from profiling.inputs.pixels import RANGES, field_key, read_field, read_planes
 from profiling.look import Judge
 from profiling.outcomes import MEASURED, OUTCOMES, BadPicture, Limits, check_pixels, outcome_of
+from profiling.overlay_files import Overlays
 from profiling.shards import Finished, Shards, write_whole
 
 #: Raised by hand when a change here moves a number or an outcome.
@@ -59,7 +60,8 @@ class Correction:
 @dataclass(frozen=True)
 class RunConfig:
     """`bits`: one of RANGES. `levels`: tables to write. `batch`: pictures in memory at once (twice as many while the
-    next batch is read). `name`: the engine's name, for the record.
+    next batch is read). `name`: the engine's name, for the record. `overlays`: of so many of the fields that this run
+    measures, outlines are drawn into `<out>.overlays/`; the engine must return masks.
 
     Raises:
         InvalidInput: an unknown range. InvalidProfiles: an unknown level.
@@ -70,6 +72,7 @@ class RunConfig:
     limits: Limits = field(default_factory=Limits)
     batch: int = 8
     name: str = ""
+    overlays: int = 0
 
     def __post_init__(self) -> None:
         if self.bits not in RANGES:
@@ -139,9 +142,10 @@ def run(
     keys = [field_key(field) for field in fields.fields]
     todo = [i for i, key in enumerate(keys) if not shards.has(key)]
     done = kept = len(keys) - len(todo)
+    drawn = Overlays.spread(out.with_name(f"{out.stem}.overlays"), config.overlays, len(keys))
     tell(done, len(keys), "profiling")
     for batch, pixels in _batches(fields, todo, config, limits, correction):
-        for i, finished in _measured(engine, fields, batch, pixels, _from(done, len(keys), tell)):
+        for i, finished in _measured(engine, fields, batch, pixels, drawn, _from(done, len(keys), tell)):
             shards.save(keys[i], finished)
         done += len(batch)
         tell(done, len(keys), "profiling")
@@ -222,7 +226,12 @@ def _from(done: int, total: int, tell: Progress) -> Callable[[int], None]:
 
 
 def _measured(
-    engine: Measures, fields: FieldSet, batch: Sequence[int], read: Sequence[Read], tell: Callable[[int], None]
+    engine: Measures,
+    fields: FieldSet,
+    batch: Sequence[int],
+    read: Sequence[Read],
+    drawn: Overlays,
+    tell: Callable[[int], None],
 ) -> Iterator[tuple[int, Finished]]:
     good = [k for k, pixels in enumerate(read) if isinstance(pixels, np.ndarray)]
     answers: dict[int, FieldMeasurement] = {}
@@ -235,6 +244,7 @@ def _measured(
             yield i, Finished(pixels.outcome, str(pixels))
         else:
             answer = answers[k]
+            drawn.draw(i, fields.fields[i].meta, pixels, fields.channels, answer.masks)
             yield i, Finished(outcome_of(answer), answer.reason, answer.objects, answer.image)
 
 

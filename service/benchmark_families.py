@@ -129,8 +129,14 @@ def curve(cells: Sequence[int], size: int, settings: str, repeats: int) -> dict[
         points.append({"cells": count, "s_per_field": ms / 1e3})
     x, y = (np.array([point[key] for point in points]) for key in ("cells", "s_per_field"))
     if len(points) < 2:
-        return {"points": points, "ms_per_cell": float("nan"), "fixed_ms": float("nan"), "r2": float("nan")}
+        return {"points": points} | dict.fromkeys(("ms_per_cell", "fixed_ms", "r2", "residual"), float("nan"))
     slope, fixed = np.polyfit(x, y, 1)
     rest = y - (slope * x + fixed)
     r2 = 1 - float((rest**2).sum() / ((y - y.mean()) ** 2).sum())
-    return {"points": points, "ms_per_cell": 1e3 * float(slope), "fixed_ms": 1e3 * float(fixed), "r2": r2}
+    return {
+        "points": points,
+        "ms_per_cell": 1e3 * float(slope),
+        "fixed_ms": 1e3 * float(fixed),
+        "r2": r2,
+        "residual": float((np.abs(rest) / y).max()),  # of the farthest point, as a share of its time
+    }

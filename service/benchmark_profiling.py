@@ -3,10 +3,11 @@
 A row is one engine with one number of workers, in a process of its own that is held to as many cores: seconds until it
 answers, seconds a field warm, fields a second with the start-up counted in, largest memory of a worker. `stock` is
 CellProfiler as it comes, without a line of ours but the shim that lets it import: its modules in process, its HDF5
-measurements, one process a core. Its command line needs Java besides, reads TIFF and writes CSV, and takes about a
-tenth longer (tests/golden/stock_command_line.py says how to install it); it is not run here.
+measurements, one process a core. `command` is its command line, which needs Java, reads TIFF and writes CSV; it runs
+where --stock-command names an environment that has it. `fast_cuda` is the engine fast with its families on a GPU. A row
+that cannot be measured here says why, and no number stands in it.
 
-Then, for the engine `fast`: what each family takes, and how the cost grows with the number of cells.
+Then, for the engine `fast`: what each family takes, and whether the cost is a line in the number of cells.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from profiling.engines import environment, settings
 from service.painted_fields import CHANNELS, paint
 
 Progress = Callable[[int, int, str], None]
-ENGINES = ("stock", "cellprofiler", "cp_measure", "fast")
+ENGINES = ("command", "stock", "cellprofiler", "cp_measure", "fast", "fast_cuda")
+#: The cost of a field is called linear in its cells where no point lies farther from the line, as a share of its time.
+LINEAR = 0.1
 ROOT = Path(__file__).resolve().parents[1]
 _STOCK = ROOT / "tests/golden/stock_cellprofiler.py"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -42,7 +45,8 @@ class ProfilingConfig:
     """fields: pictures a row. cells: a picture of size² pixels. settings: of the pipeline. engines, workers: the rows.
 
     curve: numbers of cells for the cost of a field of `curve_size`² pixels (none: leave it out). families: time each
-    family of `fast`. repeats: of the curve and the families, the median counts.
+    family of `fast`. repeats: of the curve and the families, the median counts. stock_command: environment of the stock
+    command line.
     """
 
     fields: int = 48
@@ -55,6 +59,7 @@ class ProfilingConfig:
     curve_size: int = 1080
     families: bool = True
     repeats: int = 3
+    stock_command: str | None = None
 
 
 def run(
@@ -87,6 +92,7 @@ def run(
             for workers in config.workers:
                 tell(f"{engine}, {workers} worker(s)")
                 task = {"task": engine, "workers": workers, "settings": config.settings, "pictures": str(pictures)}
+                task["command"] = config.stock_command
                 rows.append({"engine": engine, "workers": workers, **_apart(task, cores[:workers])})
         rest = {"settings": config.settings, "repeats": config.repeats, "pictures": str(pictures)}
         tell("families")
@@ -123,11 +129,13 @@ def _processor() -> str:
 
 
 def _compare(rows: list[dict[str, Any]]) -> None:
-    """Adds `times_stock`: fields a second, start-up counted in, over those of `stock` on as many cores."""
-    stock = {row["workers"]: row["fields_per_s"] for row in rows if row["engine"] == "stock" and "missing" not in row}
-    for row in rows:
-        if "missing" not in row and row["workers"] in stock:
-            row["times_stock"] = row["fields_per_s"] / stock[row["workers"]]
+    """Adds `times_stock`: fields a second, start-up counted in, over those of `stock` on as many cores; and
+    `times_command`, over those of the stock command line."""
+    for base in ("stock", "command"):
+        of = {row["workers"]: row["fields_per_s"] for row in rows if row["engine"] == base and "missing" not in row}
+        for row in rows:
+            if "missing" not in row and row["workers"] in of:
+                row[f"times_{base}"] = row["fields_per_s"] / of[row["workers"]]
 
 
 def _apart(task: Mapping[str, Any], cores: list[int]) -> dict[str, Any]:
@@ -151,23 +159,33 @@ def _apart(task: Mapping[str, Any], cores: list[int]) -> dict[str, Any]:
 
 def table(found: Mapping[str, Any]) -> str:
     """The rows as text, then families and curve."""
-    heads = ("engine", "workers", "fields/s", "warm s/field", "start s", "times stock", "MiB a worker", "cells")
-    lines = [" ".join(f"{head:>13}" for head in heads)]
+    heads = ("engine", "workers", "fields/s", "warm s/field", "start s", "times stock", "x command", "MiB a worker")
+    lines = [" ".join(f"{head:>13}" for head in (*heads, "cells"))]
     for row in found["rows"]:
         if "missing" in row:
             lines.append(f"{row['engine']:>13} {row['workers']:>13} missing: {row['missing']}")
             continue
-        keys = ("fields_per_s", "s_per_field", "start_s", "times_stock", "memory_mib", "cells")
+        keys = ("fields_per_s", "s_per_field", "start_s", "times_stock", "times_command", "memory_mib", "cells")
         numbers = (f"{row[key]:>13.3f}" if key in row else f"{'':>13}" for key in keys)
         lines.append(f"{row['engine']:>13} {row['workers']:>13} " + " ".join(numbers))
     for name, one in found["families"].items():
         lines.append(f"{name}: {one['ms']:.1f} ms a field{one.get('note', '')}" if isinstance(one, dict) else str(one))
     if "points" in found["curve"]:
         lines += [f"{p['cells']} cells found: {p['s_per_field']:.3f} s a field" for p in found["curve"]["points"]]
-        lines.append("{ms_per_cell:.2f} ms a cell on {fixed_ms:.0f} ms a field, R2 {r2:.4f}".format(**found["curve"]))
+        line = (
+            "{ms_per_cell:.2f} ms a cell on {fixed_ms:.0f} ms a field, R2 {r2:.4f}, farthest point {residual:.1%} off"
+        )
+        lines.append(line.format(**found["curve"]) + f": {verdict(found['curve'])}")
     elif "missing" in found["curve"]:
         lines.append(f"cost against cells: {found['curve']['missing']}")
     return "\n".join(lines)
+
+
+def verdict(curve: Mapping[str, Any]) -> str:
+    """Whether the cost is a line in the number of cells; needs three points at least."""
+    if len(curve["points"]) < 3:
+        return "too few points to tell"
+    return "linear in cells" if curve["residual"] <= LINEAR else "not linear in cells"
 
 
 def stock(pictures: Path, of: str, workers: int) -> dict[str, Any]:
@@ -206,12 +224,17 @@ def stock(pictures: Path, of: str, workers: int) -> dict[str, Any]:
 
 
 def engine(name: str, pictures: Path, of: str, workers: int) -> dict[str, Any]:
-    """One of ours: start-up (the first field of each worker counted in), then all fields warm."""
+    """One of ours: start-up (the first field of each worker counted in), then all fields warm.
+
+    `fast_cuda`: the engine fast on a GPU. Raises InvalidDevice where there is none.
+    """
     from profiling.engines import ENGINES as OURS
 
     planes = np.load(pictures)
     begin = time.perf_counter()
-    with OURS[name](of, workers=workers) as running:
+    kind, _, device = name.partition("_") if name not in OURS else (name, "", "")
+    named = {"device": device} if device else {}
+    with OURS[kind](of, workers=workers, **named) as running:
         running.measure(planes[:workers], CHANNELS)
         warm = time.perf_counter()
         found = running.measure(planes, CHANNELS)
@@ -249,7 +272,7 @@ def _largest(pid: int, pictures: float) -> float:
 
 
 def _child(task: Mapping[str, Any]) -> dict[str, Any]:
-    from service import benchmark_families
+    from service import benchmark_families, stock_command
 
     pictures = Path(task["pictures"])
     if task["task"] == "families":
@@ -258,6 +281,10 @@ def _child(task: Mapping[str, Any]) -> dict[str, Any]:
         return benchmark_families.curve(task["cells"], task["size"], task["settings"], task["repeats"])
     if task["task"] == "stock":
         return stock(pictures, task["settings"], task["workers"])
+    if task["task"] == "command":
+        if not task["command"]:
+            raise ValueError(stock_command.NOT_GIVEN)
+        return stock_command.measure(pictures, task["settings"], task["workers"], Path(task["command"]))
     return engine(task["task"], pictures, task["settings"], task["workers"])
 
 

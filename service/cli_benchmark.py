@@ -23,11 +23,14 @@ def register(app: typer.Typer, doors: Doors, bar: Bar) -> None:
         fields: Annotated[int, typer.Option(min=1, help="painted fields an engine measures")] = 48,
         engine: Annotated[
             list[str] | None,
-            typer.Option(help="stock, cellprofiler, cp_measure or fast; repeat for more, default: all"),
+            typer.Option(help="command, stock, cellprofiler, cp_measure, fast, fast_cuda; repeat; default: all"),
         ] = None,
         workers: Annotated[list[int] | None, typer.Option(help="cores; repeat for more, default: 1 and 2")] = None,
         settings: Annotated[str, typer.Option(help="pipeline, by name or path")] = "jump",
         curve: Annotated[bool, typer.Option(help="the cost of a field against its cells, 1 to 500")] = True,
+        stock_command: Annotated[
+            Path | None, typer.Option(help="environment with Java's bridge, for stock CellProfiler's command line")
+        ] = None,
     ) -> None:
         """Time every profiling engine on the same painted fields, stock CellProfiler among them."""
         with doors():
@@ -39,6 +42,7 @@ def register(app: typer.Typer, doors: Doors, bar: Bar) -> None:
                 workers=tuple(workers or (1, 2)),
                 settings=settings,
                 curve=ProfilingConfig.curve if curve else (),
+                stock_command=None if stock_command is None else str(stock_command.absolute()),
             )
             with bar() as progress:
                 found = run(config, out, progress)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Fields in memory for each worker: enough that no worker waits for the slowest field of a batch for long.
 BATCH_A_WORKER = 4
+#: Fields that a device measures at once; twice as many are in memory, so that the next ones are found meanwhile.
+BATCH_A_DEVICE = 32
 ESTIMATE, DEFAULT = "estimate", "default"
 
 
@@ -41,6 +43,8 @@ class Options:
     illumination: str | None = None
     quality: str | None = None
     weights: Path | None = None
+    device: str | None = None
+    overlays: int = 0
     workers: int = 2
     timeout_s: float = 120.0
     batch: int | None = None
@@ -75,8 +79,9 @@ def measure(
         bits=options.bits or stated_bits(fields),
         levels=options.levels,
         limits=Limits(options.saturated, size_of(options.size)),
-        batch=options.batch or BATCH_A_WORKER * options.workers,
+        batch=options.batch or max(BATCH_A_WORKER * options.workers, 2 * BATCH_A_DEVICE if options.device else 0),
         name=options.engine,
+        overlays=options.overlays,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     config = replace(config, limits=with_size(config.limits, fields))
@@ -90,6 +95,8 @@ def engine_of(options: Options) -> AbstractContextManager[Any]:
     from profiling.embedders import EMBEDDERS
     from profiling.engines import ENGINES
 
+    if options.engine in EMBEDDERS and options.overlays:
+        raise InvalidRequest(f"overlays: {options.engine} finds no objects; they are for {', '.join(ENGINES)}")
     if options.engine in EMBEDDERS:
         return EMBEDDERS[options.engine](options.weights)
     if options.engine not in ENGINES:
@@ -98,7 +105,14 @@ def engine_of(options: Options) -> AbstractContextManager[Any]:
         )
     if options.weights is not None:
         raise InvalidRequest(f"weights: {options.engine} has none; they are for {', '.join(EMBEDDERS)}")
-    made: AbstractContextManager[Any] = ENGINES[options.engine](options.settings, options.workers, options.timeout_s)
+    named: dict[str, Any] = {"masks": True} if options.overlays else {}
+    if options.device is not None:
+        if options.engine != "fast":
+            raise InvalidRequest(f"device: {options.engine} runs on cores only; --device is for --engine fast")
+        named |= {"device": options.device, "batch": BATCH_A_DEVICE}
+    made: AbstractContextManager[Any] = ENGINES[options.engine](
+        options.settings, options.workers, options.timeout_s, **named
+    )
     return made
 
 

@@ -68,9 +68,18 @@ def register(app: typer.Typer, doors: Callable[[], AbstractContextManager[None]]
             str | None, typer.Option(help="'default' or a TOML file: flag blurred, saturated, dark and bright fields")
         ] = None,
         weights: Annotated[Path | None, typer.Option(help="embedders: folder of the weights")] = None,
+        overlays: Annotated[
+            int, typer.Option(min=0, help="draw what was found in so many fields: PNGs beside OUT, for a person")
+        ] = 0,
+        device: Annotated[
+            str | None,
+            typer.Option(help="fast: cuda or cpu, batches of fields by torch; default: each field on a core"),
+        ] = None,
         workers: Annotated[int, typer.Option(min=1, help="measuring processes")] = 2,
         timeout: Annotated[float, typer.Option(help="CellProfiler: longest time for one field, s")] = 120.0,
-        batch: Annotated[int | None, typer.Option(min=1, help="fields in memory at once; default: 4 a worker")] = None,
+        batch: Annotated[
+            int | None, typer.Option(min=1, help="fields in memory at once; default: 4 a worker, 64 with --device")
+        ] = None,
     ) -> None:
         """Measure pictures: segment nuclei, cells and cytoplasm and write tables of their features.
 
@@ -96,6 +105,8 @@ def register(app: typer.Typer, doors: Callable[[], AbstractContextManager[None]]
                 illumination=illumination,
                 quality=quality,
                 weights=weights,
+                device=device,
+                overlays=overlays,
                 workers=workers,
                 timeout_s=timeout,
                 batch=batch,

@@ -1,10 +1,19 @@
 """Overlays: outlines lie on the objects' own rims and nowhere else."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from PIL import Image
+from quarters import ALL, Quarters, folder
 
+from profiling.engines import FieldMeasurement
 from profiling.images import InvalidImage
 from profiling.overlay import OUTLINES, composite_overlay, outlines, overlay
+from profiling.overlay_files import Overlays
+from profiling.run import run
 
 
 def test_outline_is_the_rim_of_the_object_and_separates_neighbours() -> None:
@@ -44,3 +53,39 @@ def test_composite_keeps_its_colours_under_the_outlines() -> None:
     assert shown[13, 13].tolist() == [0, 153, 255]  # and all of DNA's (0, 0.2, 1), cut at white
     with pytest.raises(InvalidImage, match="Cells, Nuclei"):
         composite_overlay(pixels, ("DNA", "ER"), {}, ranges)
+
+
+def test_fields_are_spread_over_a_run(tmp_path: Path) -> None:
+    assert Overlays.spread(tmp_path, 3, 11).chosen == {0, 5, 10}
+    assert Overlays.spread(tmp_path, 9, 4).chosen == {0, 1, 2, 3}
+    assert Overlays.spread(tmp_path, 0, 4).chosen == Overlays.spread(tmp_path, 2, 0).chosen == frozenset()
+
+
+def test_chosen_fields_are_drawn_and_named(tmp_path: Path) -> None:
+    labels = np.zeros((60, 40), np.uint16)
+    labels[10:30, 10:30] = 1
+    pixels = np.stack([np.linspace(0, 0.5, 2400, dtype=np.float32).reshape(60, 40)] * 2)
+    overlays = Overlays(tmp_path / "o", frozenset({1}))
+    meta = {"Metadata_Plate": "P 1/2", "Metadata_Well": "A01", "Metadata_Site": ""}
+    assert overlays.draw(0, meta, pixels, ("DNA", "ER"), {"Cells": labels}) is None
+    assert overlays.draw(1, meta, pixels, ("DNA", "ER"), {"Cytoplasm": labels}) is None
+    assert not (tmp_path / "o").exists()
+    path = overlays.draw(1, meta, pixels, ("DNA", "ER"), {"Cells": labels})
+    assert path == tmp_path / "o" / "P-1-2_A01.png"
+    with Image.open(path) as opened:
+        assert opened.text["Description"].startswith("DNA from 0.005")
+        shown = np.asarray(opened)
+    assert shown.shape == (60 * 13, 40 * 13, 3)
+    assert tuple(shown[10 * 13, 20 * 13]) == OUTLINES["Cells"]
+    assert np.ptp(shown[0, 0]) == 0  # grey elsewhere
+
+
+def test_a_run_draws_what_it_measures(tmp_path: Path) -> None:
+    class Masked(Quarters):
+        def measure(self, pictures: np.ndarray, *rest: Any) -> list[FieldMeasurement]:
+            masks = {"Cells": (pictures[0, 0] > 0).astype(np.uint16)}
+            return [replace(one, masks=masks) for one in super().measure(pictures, *rest)]
+
+    out = tmp_path / "p.parquet"
+    run(folder(tmp_path / "in"), Masked(), out, replace(ALL, overlays=2))
+    assert len(list((tmp_path / "p.overlays").glob("*.png"))) == 2

@@ -48,6 +48,20 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     return run
 
 
+def test_a_device_is_for_the_engine_fast_and_must_be_there(
+    profile: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_folder(tmp_path / "in")
+    options = ("--bits", "16", "--pattern", FOLDER_PATTERN, "--device", "cuda")
+    refused = profile(source, *options)
+    assert refused.exit_code == 2
+    assert "device: quarters runs on cores only" in refused.stderr
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    missing = profile(source, *options, engine="fast")
+    assert missing.exit_code == 2
+    assert "sees 0 GPUs: use --device cpu" in " ".join(missing.stderr.split())
+
+
 def last(result: Any) -> str:
     return str(result.stdout).strip().splitlines()[-1]
 

@@ -19,6 +19,7 @@ Of the engine's shim only the old names of arguments are used, and float64 in `r
 
 import csv
 import importlib.util
+import json
 import subprocess
 import sys
 import tempfile
@@ -112,5 +113,7 @@ def main(pipeline_file: str, picture_file: str, out_file: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--run":
         command_line(sys.argv[2:])
+    elif sys.argv[1] == "--write":  # the pipeline with its export, and the names of its channels on the last line
+        sys.stdout.write(json.dumps(with_export(sys.argv[2], Path(sys.argv[3]))) + "\n")
     else:
         main(*sys.argv[1:])
