@@ -42,15 +42,38 @@ def misses(gate: dict[str, Any], config: GateConfig | None = None) -> list[str]:
 
 
 def _gate_table(gate: dict[str, Any]) -> list[str]:
-    lines = ["| factor | model | pairs | median cosine (95 % lower bound) | slope of size | top tenth | passed |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    limited = any("noise_ceiling" in s for s in gate["scores"])  # older gates have none
+    heads = ["factor", "model", "pairs", "median cosine (95 % lower bound)"]
+    heads += [*(["noise ceiling"] if limited else []), "slope of size", "top tenth", "passed"]
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     for s in gate["scores"]:
         top = "" if s["top_share"] is None else f"{100 * s['top_share']:.0f} %"
-        lines.append(
-            f"| {s['factor']} | {s['model']} | {s['pairs']} | {s['cosine']:.2f} ({s['cosine_low']:.2f}) "
-            f"| {s['slope']:.2f} | {top} | {'yes' if s['passed'] else 'no'} |"
-        )
+        cells = [s["factor"], s["model"], f"{s['pairs']}", f"{s['cosine']:.2f} ({s['cosine_low']:.2f})"]
+        if limited:
+            cells.append("" if s.get("noise_ceiling") is None else f"{s['noise_ceiling']:.2f}")
+        cells += [f"{s['slope']:.2f}", top, "yes" if s["passed"] else "no"]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _gate_method(gate: dict[str, Any]) -> list[str]:
+    lines = [
+        "`dopaint benchmark gate`: pairs of rows that differ in one thing and share their noise; effects in generated",
+        "pictures against effects in the true pictures of the simulator, by CellProfiler features on the scale of true",
+        "controls. The unconditional model and shuffled conditions must fail in the same run.",
+    ]
+    if "draws" not in gate:
+        return lines
+    draws = ", ".join(f"{n} for {factor}" for factor, n in gate["draws"].items() if factor != "truth")
+    by = {
+        "fast": "the engine `fast`, whose values are CellProfiler's to rounding",
+        "cellprofiler": "CellProfiler itself",
+    }[gate["engine"]]
+    return [
+        *lines,
+        f"Measured with {by}; pictures an end: {draws}; {gate['draws']['truth']} true pictures for each.",
+        "Noise ceiling: what other true pictures of the same contexts reach, in the same run; it decides nothing.",
+    ]
 
 
 def _unseen_table(unseen: dict[str, Any]) -> list[str]:
@@ -113,9 +136,7 @@ def render(folder: Path) -> str:
         "",
         "## Does it use what it is given?",
         "",
-        "`dopaint benchmark gate`: pairs of rows that differ in one thing and share their noise; effects in generated",
-        "pictures against effects in the true pictures of the simulator, by CellProfiler features on the scale of true",
-        "controls. The unconditional model and shuffled conditions must fail in the same run.",
+        *_gate_method(gate),
         "",
         *_gate_table(gate),
         "",

@@ -1,5 +1,5 @@
-"""The commands about students, speed and quality: `dopaint distil`, `dopaint benchmark sampling` and
-`dopaint benchmark quality`. Imports wait for use.
+"""The commands about students, speed and quality: `dopaint distil`, `dopaint benchmark student`,
+`dopaint benchmark sampling` and `dopaint benchmark quality`. Imports wait for use.
 """
 
 from __future__ import annotations
@@ -32,6 +32,24 @@ def register(app: typer.Typer, benchmark: typer.Typer, doors: Doors, progress: B
             from service.training import train as run
 
             console.print(f"distilled: {run(config, data, out, teacher)}", soft_wrap=True, highlight=False)
+
+    @benchmark.command("student")
+    def student(
+        model: Annotated[str, typer.Argument(help="folder of the student, or of a model with a small decoder")],
+        teacher: Annotated[str, typer.Option(help="a model folder, or a name below models/")] = "simulation-128",
+        out: Annotated[Path | None, typer.Option(help="write the numbers there, JSON")] = None,
+        compounds: Annotated[int, typer.Option(min=3, help="active drugs, beside DMSO")] = 48,
+        draws: Annotated[int, typer.Option(min=1, help="pictures of each; 200 rows are needed for a verdict")] = 5,
+        engine: Annotated[str, typer.Option(help="fast or cellprofiler")] = "fast",
+    ) -> None:
+        """Does a student paint what its teacher paints? Paired rows, mechanisms, and both gates where measured."""
+        with doors():
+            from service.benchmark_student import StudentConfig
+            from service.benchmark_student import run as judge
+
+            with progress() as bar:
+                result = judge(model, teacher, out, StudentConfig(compounds=compounds, draws=draws), bar, engine=engine)
+            console.print_json(data=result)
 
     @benchmark.command("sampling")
     def sampling(

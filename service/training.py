@@ -17,6 +17,7 @@ _TRAINERS: dict[str, str] = {
     "diffusion_training": "ldm.train",
     "distillation": "ldm.distil",
     "decoder_training": "ldm.train_decoder",
+    "decoder_refinement": "ldm.refine_decoder",
     "lora": "ldm.lora",
 }
 _ENCODER_KEY = "tokenizer_sample"

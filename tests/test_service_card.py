@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service import resources
-from service.card import misses, render
+from service.card import _gate_method, _gate_table, misses, render
 
 MODEL = resources.path("models") / "simulation-128"
 
@@ -51,4 +51,24 @@ def test_the_numbers_belong_to_the_shipped_model() -> None:
     reference = json.loads((MODEL / "reference" / "manifest.json").read_text())
     for name in ("gate.json", "unseen.json"):
         measured = json.loads((MODEL / "measured" / name).read_text())
-        assert measured["hashes"] == reference["hashes"]
+        # the gate may be measured with the engine `fast`, whose hash is another
+        same = set(reference["hashes"]) - ({"engine"} if measured.get("engine") == "fast" else set())
+        assert {k: measured["hashes"][k] for k in same} == {k: reference["hashes"][k] for k in same}
+
+
+def test_the_noise_ceiling_stands_beside_the_cosine_where_it_was_measured() -> None:
+    old = {"scores": [score(pairs=64, passed=True)]}
+    assert "ceiling" not in "".join(_gate_table(old) + _gate_method(old))
+    new = {
+        "scores": [
+            score(pairs=64, passed=True, noise_ceiling=0.914),
+            score(pairs=64, passed=False, noise_ceiling=None),
+        ],
+        "engine": "fast",
+        "draws": {"well": 16, "truth": 2},
+    }
+    table = _gate_table(new)
+    assert "| 64 | 0.70 (0.50) | 0.91 | 1.00 |  | yes |" in table[2]
+    assert "| 64 | 0.70 (0.50) |  | 1.00 |  | no |" in table[3]
+    assert {line.count("|") for line in table} == {9}
+    assert "16 for well; 2 true pictures" in " ".join(_gate_method(new))
