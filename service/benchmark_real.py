@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from service.real.study import Study
 
 Progress = Callable[[int, int, str], None]
-STUDIES = ("bbbc021", "cpjump1", "cpg0016", "hub")
+STUDIES = ("bbbc021", "cpjump1", "cpg0016", "hub", "trex")
 VARIABLE = "DOPAINT_DATA"
 
 

@@ -20,6 +20,7 @@ from service import (
     cli_benchmark,
     cli_claim,
     cli_data,
+    cli_embedders,
     cli_keys,
     cli_ldm,
     cli_molecules,
@@ -336,6 +337,7 @@ cli_molecules.register(app, benchmark_app, _doors, _progress)
 cli_data.register(app, _doors, _progress)
 cli_keys.register(app, _doors, out_console)
 cli_ldm.register(app, benchmark_app, _doors, _progress)
+cli_embedders.register(app, benchmark_app, _doors, _progress)
 cli_claim.register(benchmark_app, _doors, _progress)
 cli_real_pictures.register(benchmark_app, _doors, _progress)
 cli_benchmark.register(benchmark_app, _doors, _progress)

@@ -19,6 +19,8 @@ _TRAINERS: dict[str, str] = {
     "decoder_training": "ldm.train_decoder",
     "decoder_refinement": "ldm.refine_decoder",
     "lora": "ldm.lora",
+    "embedder": "profiling.embedders.train",
+    "trex": "profiling.embedders.train",
 }
 _ENCODER_KEY = "tokenizer_sample"
 

@@ -18,23 +18,29 @@ from profiling.embedders.weights import InvalidWeights
 from profiling.profiles import InvalidProfiles, Profiles
 from profiling.tables import write_profiles
 
-SMALL = TrexConfig(widths=(64, 32, 16), epochs=30, batch=64, validate_by="plate", validation=0.25, dropout=0.1)
+SMALL = TrexConfig(
+    widths=(64, 32, 16), epochs=20, batch=64, validate_by="plate", validation=0.25, dropout=0.1, learning_rate=3e-3
+)
 
 
-def world(line: int = 0, seed: int = 0, plates: int = 8) -> Profiles:
-    """24 compounds of 8 mechanisms on every plate, and DMSO. Of 48 features 12 hold the mechanism (weakly), 12 the
-    compound, all much noise of 24 directions that are the same everywhere; another cell line has its own directions."""
+def world(line: int = 0, seed: int = 0, plates: int = 8, wells: int = 4) -> Profiles:
+    """24 compounds of 8 mechanisms in four wells of every plate, and DMSO. A compound has its mechanism's direction, a
+    stronger one of its own, and noise; treated wells also vary along eight directions that say nothing, so that no
+    scaling to DMSO takes these out. Another cell line has other directions of everything that matters."""
     rng = np.random.default_rng(seed)
     fixed, own = np.random.default_rng(100), np.random.default_rng(200 + line)
-    nuisance = fixed.normal(size=(24, 48))
-    moas, compounds = own.normal(size=(8, 48)), own.normal(size=(24, 48)) * 0.7
+    idle = fixed.normal(size=(8, 48))
+    moas, compounds = 0.7 * own.normal(size=(8, 48)), 0.9 * own.normal(size=(24, 48))
     rows, values = [], []
     for plate in range(plates):
-        for c in range(36):
+        for w in range(36 * wells):
+            c = w // wells
+            x = 1.5 * rng.normal(size=48)
+            if c < 24:
+                x = x + moas[c % 8] + compounds[c] + 2.5 * rng.normal(size=8) @ idle
+            values.append(x)
             treated = c < 24
-            x = 3.0 * rng.normal(size=24) @ nuisance / np.sqrt(24) + 0.3 * rng.normal(size=48)
-            values.append(x + (moas[c % 8] + compounds[c]) if treated else x)
-            rows.append((f"C{c}" if treated else "DMSO", f"M{c % 8}" if treated else None, f"P{plate}", f"W{c}"))
+            rows.append((f"C{c}" if treated else "DMSO", f"M{c % 8}" if treated else None, f"P{plate}", f"W{w}"))
     meta = pd.DataFrame(rows, columns=["Metadata_compound", "Metadata_moa", "Metadata_plate", "Metadata_well"])
     return Profiles(meta, np.array(values), tuple(f"f{i}" for i in range(48)))
 
@@ -73,24 +79,22 @@ def test_the_network_is_its_formula() -> None:
     assert [p.shape[0] for p in TrexNetwork(7, 9).parameters() if p.ndim == 2] == [1024, 512, 512, 256, 9]
 
 
-def test_the_mechanism_objective_finds_mechanisms_on_plates_it_never_saw() -> None:
-    """And not in another cell line, whose directions it never saw: there it gains nothing."""
+def test_each_objective_finds_what_it_was_asked_for_where_it_was_taught() -> None:
+    """The paper's claims, on plates that no fit saw. Measured: mechanisms 0.41 before, 0.56 with the mechanism
+    objective, 0.41 with the compound objective; replicates 0.05, 0.11, 0.12; in the other line 0.43 and 0.42."""
     early, late = split(world())
     before = scored(late)
-    made = fit(early, SMALL)
-    after = scored(made.transform(late))
-    assert made.labels == tuple(f"M{i}" for i in range(8))
-    assert after.moa > before.moa + 0.2  # measured: 0.34 to 0.9
-    assert after.compound > before.compound
-    other = world(line=1, seed=5)
-    assert scored(made.transform(other)).moa < scored(other).moa + 0.1
-
-
-def test_the_compound_objective_finds_compounds() -> None:
-    early, late = split(world())
-    made = fit(early, replace(SMALL, objective="compound", label="compound"))
-    assert "DMSO" in made.labels
-    assert scored(made.transform(late)).compound > scored(late).compound + 0.05
+    by_moa = fit(early, SMALL)
+    by_compound = fit(early, replace(SMALL, objective="compound", label="compound"))
+    moa, compound = scored(by_moa.transform(late)), scored(by_compound.transform(late))
+    assert by_moa.labels == tuple(f"M{i}" for i in range(8))
+    assert "DMSO" in by_compound.labels
+    assert moa.moa > before.moa + 0.08
+    assert moa.compound > before.compound + 0.03
+    assert compound.compound > before.compound + 0.03
+    assert compound.moa < before.moa + 0.5 * (moa.moa - before.moa)
+    other = world(line=1, seed=5, plates=2)
+    assert scored(by_moa.transform(other)).moa < scored(other).moa + 0.05
 
 
 def test_fitting_twice_gives_the_same_weights_and_the_folder_keeps_them(tmp_path: Path) -> None:
@@ -116,7 +120,7 @@ def test_rate_halves_after_five_and_training_stops_after_ten_epochs_without_gain
     best = int(history["validation"].to_numpy().argmax())
     assert len(history) == best + 1 + 10
     rates = history["rate"].to_numpy()
-    since, expected = 0, [1e-3]
+    since, expected = 0, [SMALL.learning_rate]
     top = -1.0
     for value in history["validation"].to_numpy()[:-1]:
         since = 0 if value > top else since + 1
@@ -171,8 +175,8 @@ def test_scores_count_each_query_once() -> None:
     )
     assert found.compound == 1.0
     assert len(found.compound_queries) == 8
-    assert len(found.moa_queries) == 4
-    # A finds B, then D, then not C: 1; B the same; C finds D: 1; D finds C first, then B and A: all are positives of D
+    # A finds B, then D, then not C; B the same; C finds D. All others are positives of D: it is no query
+    assert len(found.moa_queries) == 3
     assert found.moa_chance < 1.0
     assert found.moa >= 0.99
 

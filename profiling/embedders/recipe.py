@@ -45,7 +45,7 @@ def _extended(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def from_table(cls: type[C], table: dict[str, Any], where: str) -> C:
-    """The dataclass `cls` from a table: lists become tuples, whole numbers floats where a float is wanted.
+    """The dataclass `cls` from a table: lists become tuples, whole numbers floats where floats are wanted.
 
     Raises InvalidRecipe for an unknown key or a value of another type.
     """
@@ -57,7 +57,7 @@ def from_table(cls: type[C], table: dict[str, Any], where: str) -> C:
     for key, value in table.items():
         wanted = hints[key]
         if isinstance(value, list):
-            value = tuple(value)
+            value = tuple(map(float, value)) if wanted == tuple[float, ...] else tuple(value)
         elif wanted is float and type(value) is int:
             value = float(value)
         if wanted in (int, float, str, bool) and type(value) is not wanted:

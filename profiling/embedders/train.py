@@ -166,7 +166,7 @@ def build(recipe: Recipe, material: Sources) -> Method:
             network = recipe.network
             if not material.data.targets.shape[1]:
                 raise InvalidTrainingData(
-                    "training data: no targets.npy, the profile of each picture; make it with dopaint targets"
+                    "training data: no targets.npy, the profile of each picture; make it with dopaint embedders targets"
                 )
             if network.out == 0:
                 network = type(network)(**{**network.__dict__, "out": material.data.targets.shape[1]})

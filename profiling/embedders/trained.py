@@ -41,13 +41,17 @@ class TrainedEmbedder:
         where = str(folder / "embedder.json")
         self.crops = from_table(CropConfig, self.card["crops"], where)
         self.of_fields = self.card["network"]["kind"] in FIELD_KINDS
-        if self.of_fields:
-            pheno = from_table(PhenoConfig, self.card["network"], where)
-            self.network: PhenoNetwork | Encoder = PhenoNetwork(pheno, len(self.channels))
-        else:
-            self.network = build_encoder(from_table(NetworkConfig, self.card["network"], where), self.channels)
+        with torch.random.fork_rng(devices=[]):
+            self.network = self.untrained()
         load_into(folder, self.network)
         frozen(self.network)
+
+    def untrained(self) -> PhenoNetwork | Encoder:
+        """A fresh network of the same shape, with weights from torch's generator."""
+        where = "embedder.json"
+        if self.of_fields:
+            return PhenoNetwork(from_table(PhenoConfig, self.card["network"], where), len(self.channels))
+        return build_encoder(from_table(NetworkConfig, self.card["network"], where), self.channels)
 
     @property
     def hash(self) -> str:

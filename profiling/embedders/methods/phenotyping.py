@@ -53,7 +53,7 @@ class PhenoMethod(Method):
         if targets.shape[1] != encoder.config.out:
             raise InvalidTrainingData(
                 f"training data: profiles of {targets.shape[1]} features for a representation of {encoder.config.out}; "
-                "make targets.npy with dopaint targets, or change network.out"
+                "make targets.npy with dopaint embedders targets, or change network.out"
             )
         self.labels = sources.data.codes(*config.label)
         self.classifier = nn.Linear(encoder.config.out, int(self.labels.max()) + 1)

@@ -26,7 +26,7 @@ class TrexEmbedder:
         name = self.adaptation.config.base
         if name not in bases:
             raise InvalidEmbedder(
-                f"weights: {folder} adapts tables, not pictures (base {name!r}): use `dopaint adapt` on profiles, or "
+                f"weights: {folder} adapts tables, not pictures (base {name!r}): use `dopaint embedders adapt` on profiles, or "
                 f"train with base set to one of {', '.join(sorted(bases))}"
             )
         self.base: Embedder = bases[name](folder / "base" if (folder / "base").is_dir() else None)
