@@ -67,6 +67,7 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
         profilers: Annotated[int, typer.Option(help="measuring processes; 0: one a core")] = 0,
         desks: Annotated[int, typer.Option(help="processes for vectors, effects and predictions; 0: chosen")] = 0,
         storage: Storage = None,
+        shard: Annotated[str, typer.Option(help="K/N: this driver does every N-th part from K, of N drivers")] = "0/1",
         retry: Annotated[bool, typer.Option("--retry", help="do parts with failed compounds again")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="plan and estimate; paint nothing")] = False,
         timings: Annotated[Path | None, typer.Option(help="write what the stages took there, JSON")] = None,
@@ -110,7 +111,9 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
             if dry_run:
                 return
             with executor_of(machine) as chosen, bars() as report:
-                summary = run(compounds, request, store, chosen, report=report, retry=retry, room=room)
+                summary = run(
+                    compounds, request, store, chosen, report=report, retry=retry, shard=shard_of(shard), room=room
+                )
             if timings is not None:
                 timings.parent.mkdir(parents=True, exist_ok=True)
                 timings.write_text(json.dumps(timings_document(chosen, summary), indent=1) + "\n", encoding="utf-8")
@@ -213,6 +216,16 @@ def options_of(pairs: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def shard_of(text: str) -> tuple[int, int]:
+    """ "3/8" -> (3, 8). Raises `InvalidRequest`."""
+    from service.errors import InvalidRequest
+
+    k, sign, n = text.partition("/")
+    if not (sign and k.isdigit() and n.isdigit() and int(k) < int(n)):
+        raise InvalidRequest(f"shard: got {text!r}, expected K/N with K from 0 to N - 1")
+    return int(k), int(n)
+
+
 def exit_code(outcomes: Mapping[str, int]) -> int:
     """0 every entry has an answer, 3 some were refused or failed, 1 none has."""
     bad = outcomes.get("invalid", 0) + outcomes.get("failed", 0)
@@ -229,6 +242,9 @@ def lines_of(summary: Summary, out: str) -> list[str]:
     if painted["draws_saved"]:
         asked = painted["compounds"] + painted["draws_saved"]
         lines.append(f"draws saved: {painted['draws_saved']} of {asked} ({100 * painted['draws_saved'] / asked:.0f} %)")
+    if not summary.manifest["complete"]:
+        there = len(summary.manifest["parts"])
+        lines.append(f"{there} of {summary.manifest['counts']['parts']} parts are there: other drivers have the rest")
     if summary.kept:
         lines.append(f"{summary.kept} parts were finished by an earlier run")
     if summary.pictures:

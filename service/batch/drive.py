@@ -12,7 +12,7 @@ from typing import Any
 from service.batch.ask import BatchRequest
 from service.batch.executor import CHEM, EFFECTS, GENERATE, PROFILE, STAGES, Executor
 from service.batch.manifest import FILE, write_manifest
-from service.batch.output import DONE, commit, done_parts, mark_of
+from service.batch.output import DONE, commit, done_parts, marks_of
 from service.batch.plan import FOLDER, Entry, Plan, make_plan, part_name
 from service.batch.room import open_room
 from service.batch.stages import Item, Stages
@@ -66,10 +66,12 @@ def run(
     workers: int = 0,
     report: Report | None = None,
     retry: bool = False,
+    shard: tuple[int, int] = (0, 1),
     room: Any = None,
 ) -> Summary:
     """Everything that is not done yet; the same command goes on where it was stopped.
 
+    shard: (k, n) does parts k, k + n, ... only, for n drivers at one address; the last to end writes the manifest.
     retry: parts with failed compounds are done again. room: as `plan` gives it. Raises what the plan refuses,
     `StorageError`, and `EngineFailure` for the control.
     """
@@ -78,10 +80,10 @@ def run(
     if retry:
         forget_failed(store)
     done = done_parts(store)
-    todo = [part for part in range(made.parts) if part not in done]
+    todo = [part for part in range(shard[0], made.parts, shard[1]) if part not in done]
     counted = dict.fromkeys(STAGES, 0)
     if todo:
-        _work(made, room, store, executor, todo, [mark_of(store, part) for part in sorted(done)], counted, report)
+        _work(made, room, store, executor, todo, counted, report)
     manifest = json.loads(store.get(FILE)) if not todo and store.has(FILE) else None
     if manifest is None:
         reference: Reference = room.reference()
@@ -95,13 +97,11 @@ def _work(
     store: Store,
     executor: Executor,
     todo: Sequence[int],
-    earlier: Sequence[Mapping[str, Any]],
     counted: dict[str, int],
     report: Report | None,
 ) -> None:
     request = made.request
-    finished = sum(int(one["compounds"]) for one in earlier)
-    left = made.compounds - finished
+    left = made.ready(todo)
     expected = request.draws * left
     control_needed = bool(made.compounds) and not store.has(CONTROL)
     pictures = expected + request.draws * control_needed
@@ -164,7 +164,8 @@ class _Nothing:
 
 def forget_failed(store: Store) -> list[int]:
     """Take away the marks of parts with failed compounds, and the manifest, so that they are done again."""
-    parts = [part for part in sorted(done_parts(store)) if mark_of(store, part)["outcomes"].get(FAILED)]
+    marks = marks_of(store, sorted(done_parts(store)))
+    parts = [int(one["part"]) for one in marks if one["outcomes"].get(FAILED)]
     if parts:
         store.remove(FILE)
     for part in parts:

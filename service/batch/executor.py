@@ -6,7 +6,7 @@ An executor tells how far each stage is, and hands over every part once, when al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from service.batch.plan import Entry, Plan
 from service.batch.stages import Item
@@ -20,6 +20,7 @@ Sink = Callable[[int, Sequence[Entry], Mapping[int, Item]], None]
 """Takes a whole part: its number, entries, and results by entry number."""
 
 
+@runtime_checkable
 class Executor(Protocol):
     """See the module. Use with `with`."""
 

@@ -94,7 +94,7 @@ class LocalExecutor:
         for role, n in ((PAINT, config.painters), (PROFILER, config.profilers), (DESK, config.desks)):
             for i in range(n):
                 device = config.devices[i % len(config.devices)] if role == PAINT else "cpu"
-                told = {**shared, "role": role, "device": device}
+                told = {**shared, "role": role, "device": device, "trace": config.trace}
                 environment = _SLEEPING if role == PAINT else _ONE_THREAD
                 self._hands.append(Hand(role, told, environment, self._told, config.timeout_s))
 

@@ -12,7 +12,7 @@ class LocalConfig:
     those that feed a GPU), a desk (chem, effects and predictions) for every eight profilers.
 
     devices: as torch names them; empty = every GPU, else the CPU. pack: pictures that a painter is given at once.
-    timeout_s: longest time for one task.
+    timeout_s: longest time for one task. trace: paint by replaying this file (`service.batch.replay`), to measure.
     """
 
     painters: int = 0
@@ -21,6 +21,7 @@ class LocalConfig:
     devices: tuple[str, ...] = ()
     pack: int = 32
     timeout_s: float = 900.0
+    trace: str = ""
 
 
 def gpus() -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 """The manifest: the last file of a run. Its presence says that every part is there; it names all of them with hashes.
+While other drivers still work on parts of theirs, the same document is made, incomplete, and not written.
 
 Nothing in it depends on clock, machine, executor or on how often the run was stopped.
 """
@@ -10,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from service.answer import statement
-from service.batch.output import mark_of
+from service.batch.output import done_parts, marks_of
 from service.batch.plan import Plan, as_json
 from service.batch.store import Store
 from service.batch.tables import CONTROL
@@ -21,8 +22,9 @@ _VERSIONS = ("numpy", "pandas", "pyarrow", "rdkit", "torch", "diffusers", "trans
 
 
 def write_manifest(store: Store, plan: Plan, features: tuple[str, ...]) -> dict[str, Any]:
-    """Put the manifest of a run whose parts all have their marks; returns it."""
-    marks = [mark_of(store, part) for part in range(plan.parts)]
+    """The manifest of a run; put at the address when all parts have their marks, else incomplete and only returned."""
+    marks = marks_of(store, sorted(done_parts(store)))
+    complete = len(marks) == plan.parts
     outcomes: Counter[str] = Counter()
     for one in marks:
         outcomes.update(one["outcomes"])
@@ -31,7 +33,7 @@ def write_manifest(store: Store, plan: Plan, features: tuple[str, ...]) -> dict[
     document = {
         **plan.document,
         "statement": statement(plan.document["evidence"]),
-        "complete": True,
+        "complete": complete,
         "outcomes": dict(sorted(outcomes.items())),
         "pictures": {
             "compounds": painted,
@@ -43,7 +45,8 @@ def write_manifest(store: Store, plan: Plan, features: tuple[str, ...]) -> dict[
         "versions": {"dopaint": __version__, **{name: _version(name) for name in _VERSIONS}},
         "parts": marks,
     }
-    store.put(FILE, as_json(document))
+    if complete:
+        store.put(FILE, as_json(document))
     return document
 
 

@@ -123,10 +123,9 @@ def done_parts(store: Store) -> set[int]:
     return {int(name[5:-5]) for name in store.names(DONE) if name.startswith("part-") and name.endswith(".json")}
 
 
-def mark_of(store: Store, part: int) -> dict[str, Any]:
-    """A part's mark."""
-    found: dict[str, Any] = json.loads(store.get(part_name(part, DONE, "json")))
-    return found
+def marks_of(store: Store, parts: Sequence[int]) -> list[dict[str, Any]]:
+    """The marks of some parts."""
+    return [json.loads(content) for content in store.get_many([part_name(part, DONE, "json") for part in parts])]
 
 
 def _meta(good: Sequence[Item], evidence: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -89,6 +89,11 @@ class Plan:
     def compounds(self) -> int:
         """Distinct molecules to be painted."""
         return int(self.document["counts"]["compounds"])
+
+    def ready(self, parts: Iterable[int]) -> int:
+        """Compounds to be painted in some parts."""
+        by_part = self.document["counts"]["ready"]
+        return sum(by_part[part] for part in parts)
 
     @property
     def most_pictures(self) -> int:
@@ -178,9 +183,11 @@ def _write_entries(
     reasons: Counter[str] = Counter()
     states: Counter[str] = Counter()
     found = _entries(source, request, workers)
+    ready: list[int] = []
     part = rows = 0
     while some := list(islice(found, request.part)):
         states.update(one.state for one in some)
+        ready.append(sum(one.state == READY for one in some))
         reasons.update(one.reason for one in some if one.state == INVALID)
         table = pa.Table.from_pylist([vars(one) for one in some], schema=SCHEMA)
         sink = io.BytesIO()
@@ -193,6 +200,7 @@ def _write_entries(
         "rows": rows,
         "parts": part,
         "compounds": states[READY],
+        "ready": ready,
         "duplicates": states[DUPLICATE],
         "invalid": dict(sorted(reasons.items())),
     }

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ DESK, PAINT, PROFILE = "desk", "paint", "profile"
 ROLES = (DESK, PAINT, PROFILE)
 
 
+@runtime_checkable
 class BatchRoom(Room, Protocol):
     """A `Room` that paints rows of several compounds in one go."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from profiling.engines.cellprofiler_worker import frames
 from service.batch.arena import Arena
 from service.batch.plan import Plan, read_plan
+from service.batch.replay import Replay
 from service.batch.room import open_room, provenance_from
 from service.batch.stages import Item, Stages
 from service.batch.store import Store
@@ -69,6 +70,8 @@ class Worker:
 
 def _room(plan: Plan, config: Mapping[str, Any]) -> Any:
     given = provenance_from(plan.document["provenance"])
+    if config["role"] == "paint" and config.get("trace"):
+        return Replay(open_room(plan.request, (), given), config["trace"])
     return open_room(plan.request, (config["role"],), given, config["device"])
 
 
