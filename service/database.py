@@ -61,6 +61,7 @@ EVENTS = sa.Table(
 )
 
 BUSY_S = 30.0
+SYNCHRONOUS = "FULL"  # a committed job outlives a power failure; see SQLite's "PRAGMA synchronous"
 
 
 class Database:
@@ -152,7 +153,7 @@ def _configure(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
     cursor.close()
 
 

@@ -1,6 +1,7 @@
 """Files and folders that are there whole or not at all: written aside, forced to the disk, renamed into place.
 
-A full disk becomes `StorageFull`; what was there before is still there then.
+What can be made again, with the same bytes, is not forced to the disk one by one (`sync=False`): a kill loses nothing
+of it, a power failure the last seconds. A full disk becomes `StorageFull`; what was there before is still there then.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ def storage() -> Iterator[None]:
         raise
 
 
-def write(path: Path, content: bytes, what: str) -> None:
+def write(path: Path, content: bytes, what: str, *, sync: bool = True) -> None:
     """Puts a file with `content` at `path`; `what` names it at the fault points. Raises `StorageFull`, OSError."""
 
     def fill(aside: Path) -> None:
         aside.write_bytes(content)
 
-    write_by(path, fill, what)
+    write_by(path, fill, what, sync=sync)
 
 
-def write_by(path: Path, fill: Callable[[Path], None], what: str) -> None:
+def write_by(path: Path, fill: Callable[[Path], None], what: str, *, sync: bool = True) -> None:
     """Puts a file at `path` that `fill` writes under the temporary name it is given. Raises as `write`."""
     ending = "".join(path.suffixes)  # some formats look at it
     aside = path.with_name(f".part-{path.name.removesuffix(ending)}{ending}")
@@ -47,10 +48,12 @@ def write_by(path: Path, fill: Callable[[Path], None], what: str) -> None:
         try:
             point(f"{what}: writing")
             fill(aside)
-            _sync(aside)
+            if sync:
+                _sync(aside)
             point(f"{what}: written")
             os.replace(aside, path)
-            sync_folder(path.parent)
+            if sync:
+                sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)

@@ -15,10 +15,9 @@ import os
 import queue
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,9 +28,10 @@ from service.durable import size_of
 from service.errors import Later, problem_of, sentence
 from service.job import Job
 from service.job_files import JobFiles
-from service.job_run import Compound, RowsLost, Run, Task, row_note, start
+from service.job_run import Compound, RowsLost, Run, Task, start
 from service.leases import LeaseLost, Leases
-from service.ledger import PICTURE, Note, subject_of
+from service.ledger import PICTURE, Note, row_note, subject_of
+from service.meter import Meter
 from service.painting import measure, paint
 from service.quota import Rules
 from service.results import CONTROL
@@ -39,22 +39,11 @@ from service.rooms import Measured, Room
 
 LOG = logging.getLogger("dopaint.engine")
 LINGER_S = 0.02  # a batch that is not full waits so long for others to join
+RETRY_S = 5.0  # while there is no space
 NICE = 5  # the engine room's threads and their processes yield to the HTTP doors
 _IDLE_S = 0.5
-_RATE_S = 120.0
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the engine room has done since it started."""
-
-    batches: int
-    rows_painted: int
-    rows_measured: int
-    slots: int  # places in those batches
-    retries: int  # times that something waited for space or for the store
 
 
 class EngineRoom:
@@ -68,11 +57,10 @@ class EngineRoom:
         rules: Rules,
         changed: Callable[[str], None],
         weight: Callable[[str], float] = lambda _: 1.0,
-        retry_s: float = 5.0,
     ) -> None:
         """`changed` is told the id of a job after each committed change; `weight` is a client's share."""
         self._room, self._data, self._leases, self._rules = room, data, leases, rules
-        self._changed, self._weight, self._retry_s = changed, weight, retry_s
+        self._changed, self._weight = changed, weight
         self._rows: FairQueue[Task] = FairQueue()
         self._runs: dict[str, Run] = {}
         self._lock = threading.RLock()
@@ -84,8 +72,7 @@ class EngineRoom:
         self._to_measure: queue.SimpleQueue[tuple[Task, np.ndarray] | None] = queue.SimpleQueue()
         self._to_keep: queue.SimpleQueue[tuple[Task, np.ndarray | Measured | Exception] | None] = queue.SimpleQueue()
         self._to_close: queue.SimpleQueue[tuple[Run, Compound | None] | None] = queue.SimpleQueue()
-        self._done_at: deque[tuple[float, int]] = deque()
-        self._counts = Counter[str]()
+        self.meter = Meter()
         self.waiting: str = ""  # why nothing can be written now; empty when it can
         loops = {"painter": self._paint, "measurer": self._measure, "keeper": self._keep, "closer": self._close}
         self._threads = {
@@ -137,19 +124,6 @@ class EngineRoom:
         with self._lock:
             return {key: run.job.owner for key, run in self._runs.items()}
 
-    def rate(self) -> float | None:
-        """Rows finished in a second, over the last two minutes; None before there are any."""
-        with self._lock:
-            if not self._done_at:
-                return None
-            span = max(time.monotonic() - self._done_at[0][0], 1.0)
-            return sum(n for _, n in self._done_at) / span
-
-    def counts(self) -> Counts:
-        """Numbers for the metrics."""
-        names = ("batches", "rows_painted", "rows_measured", "slots", "retries")
-        return Counts(*(self._counts[name] for name in names))
-
     # ------------------------------------------------------------------------------------------------------------------
     # The five threads.
 
@@ -190,6 +164,7 @@ class EngineRoom:
             notes = run.finished_rows()
             self._patiently(lambda: self._leases.plan(job.id, run.total, "painting", notes))
         except LeaseLost:
+            self._lost(job.id)
             return
         except _Stopped:
             with suppress(LeaseLost, Later):
@@ -222,7 +197,7 @@ class EngineRoom:
             if not tasks:
                 continue
             answers = paint(self._room, tasks)
-            self._counts.update(batches=1, slots=size, rows_painted=len(tasks))
+            self.meter.count(batches=1, slots=size, rows_painted=len(tasks))
             for task, answer in zip(tasks, answers, strict=True):
                 self._to_keep.put((task, answer))
                 if not isinstance(answer, Exception):
@@ -233,7 +208,7 @@ class EngineRoom:
             some = [one for one in some if not one[0].run.dropped or self._unmeasured.release()]
             if some and not self._stop.is_set():
                 answers = measure(self._room, [picture for _, picture in some])
-                self._counts.update(rows_measured=len(some))
+                self.meter.count(rows_measured=len(some))
                 for (task, _), answer in zip(some, answers, strict=True):
                     self._to_keep.put((task, answer))
 
@@ -246,6 +221,9 @@ class EngineRoom:
                 run, compound = task.run, task.compound
                 if not run.dropped and not compound.closed and compound.error is None:
                     note = self._saved(task, what)
+                    if run.dropped:  # meanwhile: what was written last is no one's
+                        self._lost(run.job.id)
+                        note = None
                     if note is not None:
                         compound.noted += 1
                         notes.setdefault(run.job.id, []).append(note)
@@ -255,14 +233,10 @@ class EngineRoom:
                     rows.append((run, compound))
             if notes:
                 for key in self._patiently(lambda notes=notes, stages=stages: self._leases.note(notes, stages)):
-                    self.drop(key)
+                    self._lost(key)
                 for key in notes:
                     self._changed(key)
-            with self._lock:
-                now = time.monotonic()
-                self._done_at.append((now, len(rows)))
-                while now - self._done_at[0][0] > _RATE_S:
-                    self._done_at.popleft()
+            self.meter.rows(len(rows))
             for run, compound in dict.fromkeys(rows):
                 self._look(run, compound)
 
@@ -300,7 +274,7 @@ class EngineRoom:
                 try:
                     self._close_one(run, compound)
                 except (LeaseLost, _Dropped):
-                    self.drop(run.job.id)
+                    self._lost(run.job.id)
                 except RowsLost as lost:
                     self._again(run, lost)
                 except _Stopped:
@@ -345,6 +319,13 @@ class EngineRoom:
         with suppress(OSError):
             run.files.remove_work()
 
+    def _lost(self, key: str) -> None:
+        """A job is no longer ours. If it was cancelled or deleted, what was under way goes."""
+        self.drop(key)
+        if not self._patiently(lambda: self._leases.wanted(key)):
+            with suppress(OSError):
+                JobFiles(self._data, key).remove_work()
+
     def _again(self, run: Run, lost: RowsLost) -> None:
         LOG.warning("job %s: %s; they are made again", run.job.id, lost)
         with self._lock:
@@ -371,11 +352,11 @@ class EngineRoom:
                 answer = action()
             except Later as error:
                 self.waiting = sentence(error)
-                self._counts.update(retries=1)
+                self.meter.count(retries=1)
                 LOG.warning("waiting: %s", self.waiting)
                 for key in self.active():
                     self._changed(key)
-                if self._stop.wait(self._retry_s):
+                if self._stop.wait(RETRY_S):
                     raise _Stopped from error
             except OSError:
                 if run is not None and run.dropped:

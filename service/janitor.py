@@ -38,6 +38,9 @@ def tidy(store: Store, data: Path, rules: Rules, now: float, *, stray_s: float =
 def sweep(store: Store, data: Path, stray_s: float) -> int:
     """Takes away files of jobs that the store does not know, and the work of jobs that have ended."""
     known = store.known()
+    if not known and any((data / "results").glob("*/request.json")):
+        LOG.warning("the store knows no job, but there are results: is it the right database? nothing is cleared away")
+        return 0
     gone = 0
     for shelf in ("requests", "work", "results"):
         for path in (data / shelf).glob("*"):

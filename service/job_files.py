@@ -8,7 +8,9 @@ data/
   work/<id>/outcomes/          what became of each molecule; written before its folder is renamed into the results
   results/<id>/                complete molecules, and at the very end request.json
 
-A measured row whose file is in place is finished: it is never painted or measured again.
+A measured row whose file is in place is finished: it is never painted or measured again. Rows and pictures are forced
+to the disk with their complete molecule; before that a power failure may cost the last of them, which are then made
+again, with the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from service.durable import place_folder, remove_folder, storage, sync_files, sync_folder, write
+from service.durable import place_folder, remove_folder, storage, sync_files, write
 from service.faults import point
 from service.pictures import stem, write_picture
 from service.request import Outcome
@@ -100,11 +102,9 @@ class JobFiles:
             aside = Path(tempfile.mkdtemp(prefix=".part-", dir=self.work))
             try:
                 write_picture(aside, draw, picture, card, row)
-                sync_files(aside)
                 for ending in ("png", "ome.tiff"):
                     point(f"picture {ending}: written")
                     os.replace(aside / f"{stem(draw)}.{ending}", target / f"{stem(draw)}.{ending}")
-                sync_folder(target)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
             point("picture: in place")
@@ -120,7 +120,7 @@ class JobFiles:
         if not kept.is_file():
             with storage():
                 kept.parent.mkdir(exist_ok=True)
-            write(kept, names, "feature names")
+            write(kept, names, "feature names", sync=False)
         values = measured.values.astype("<f8").tobytes()
         header = {
             "names": by_content,
@@ -128,7 +128,7 @@ class JobFiles:
             "reason": measured.reasons[0],
             "sha256": hashlib.sha256(values).hexdigest(),
         }
-        write(place / f"{draw:04d}.row", json.dumps(header).encode() + b"\n" + values, "row")
+        write(place / f"{draw:04d}.row", json.dumps(header).encode() + b"\n" + values, "row", sync=False)
 
     def row(self, folder: str, draw: int) -> Measured | None:
         """A measured row; None when it is not there, or is not what was written."""
@@ -166,7 +166,7 @@ class JobFiles:
         place = self.work / "outcomes"
         with storage():
             place.mkdir(parents=True, exist_ok=True)
-        write(place / f"{folder}.json", json_text(document).encode(), "outcome")
+        write(place / f"{folder}.json", json_text(document).encode(), "outcome", sync=False)
 
     def decided(self, folder: str) -> Outcome | None:
         """What became of a molecule; None while that is open, also when its folder is not in place yet."""

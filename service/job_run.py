@@ -23,7 +23,7 @@ from service.durable import write
 from service.errors import Later, ReferenceMismatch
 from service.job import Job
 from service.job_files import REQUEST, JobFiles
-from service.ledger import MOLECULE, PICTURE, PLANNED, ROW, Note, subject_of
+from service.ledger import MOLECULE, PICTURE, PLANNED, Note, row_note, subject_of
 from service.pipeline import (
     Painted,
     answer_of,
@@ -330,11 +330,6 @@ def request_of(document: dict[str, Any]) -> Request:
         contexts=tuple(document.get("contexts", ())),
         abstain=bool(document.get("abstain", False)),
     )
-
-
-def row_note(folder: str, draw: int, outcome: str) -> Note:
-    """The event that says that a picture was measured."""
-    return Note(ROW, subject_of(folder, draw), {"folder": folder, "draw": draw, "outcome": outcome})
 
 
 def stacked(rows: list[Measured]) -> Measured:

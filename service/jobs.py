@@ -277,7 +277,7 @@ class Desk:
 
     def seconds_left(self, job: Job) -> float | None:
         """Time to the end of a job at the speed of the last minutes and the client's share of it; None: not known."""
-        rate = self._engine.rate() if self._engine is not None else None
+        rate = self._engine.meter.rate() if self._engine is not None else None
         if job.state not in (QUEUED, RUNNING):
             return None
         if rate is None or rate <= 0:
@@ -295,7 +295,7 @@ class Desk:
         found = {f"jobs_{state}": float(n) for state, n in states.items()}
         found |= {"rows_waiting": float(used.rows_waiting), "disk_bytes": float(used.bytes)}
         if self._engine is not None:
-            counts = self._engine.counts()
+            counts = self._engine.meter.counts()
             found |= {
                 "batches": float(counts.batches),
                 "rows_painted": float(counts.rows_painted),
@@ -320,7 +320,7 @@ class Desk:
         return replace(job, stage=f"waiting: {waiting}"[:255]) if waiting and job.state == RUNNING else job
 
     def _retry_after(self) -> float:
-        rate = self._engine.rate() if self._engine is not None else None
+        rate = self._engine.meter.rate() if self._engine is not None else None
         return min(3600.0, max(1.0, self._store.used().rows_waiting / rate / 4)) if rate else 10.0
 
     def _workers(self) -> list[EngineRoom | Lane]:

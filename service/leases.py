@@ -74,6 +74,12 @@ class Leases:
                 ledger.append(connection, key, [Note(RUNNING, f"after {row['last_event']}", attempt)], now)
             return self._store.get(key)
 
+    def wanted(self, key: str) -> bool:
+        """Whether a job waits or is worked on, by whomever."""
+        with self._store.database.read() as connection:
+            row = self._store.row(connection, key)
+        return row is not None and row["state"] in (QUEUED, RUNNING)
+
     def heartbeat(self) -> int:
         """Renews every lease of the worker; answers how many it has."""
         until = self._clock() + self._store.rules.lease_s

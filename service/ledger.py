@@ -112,3 +112,8 @@ def count(connection: sa.Connection, job: str) -> dict[tuple[str, str], int]:
 def subject_of(folder: str, draw: int) -> str:
     """What a picture's events are about."""
     return f"{folder}/{draw:04d}"
+
+
+def row_note(folder: str, draw: int, outcome: str) -> Note:
+    """The event that says that a picture was measured."""
+    return Note(ROW, subject_of(folder, draw), {"folder": folder, "draw": draw, "outcome": outcome})
