@@ -190,6 +190,7 @@ def requirements() -> dict[str, Requirement]:
 
 def test_every_import_is_declared_and_every_dependency_is_used() -> None:
     declared = {IMPORT_NAMES.get(name, name).replace("-", "_") for name in requirements()}
+    declared |= {Requirement(item).name for item in pyproject()["project"]["optional-dependencies"]["cluster"]}
     inside = set(sys.stdlib_module_names) | set(PACKAGES) | set(OTHER_ENVIRONMENT)
     used = {
         name.split(".")[0]: relative(path)
