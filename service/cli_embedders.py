@@ -77,6 +77,25 @@ def register(app: typer.Typer, benchmark: typer.Typer, doors: Doors, progress: B
 
             console.print(f"{adapted(profiles, weights, out)} profiles: {out}", soft_wrap=True, highlight=False)
 
+    @group.command("import")
+    def import_(
+        file: Annotated[Path, typer.Argument(help="published weights of a one-channel ViT, safetensors")],
+        out: Annotated[Path, typer.Option(help="folder of the engine's weights")],
+        engine: Annotated[str, typer.Option(help="dino_boc, simclr_boc, mae_boc")] = "dino_boc",
+        nuclei: Annotated[str, typer.Option(help="channel that shows nuclei")] = "DNA",
+        side: Annotated[int, typer.Option(min=4, help="pixels of a picture around a cell")] = 160,
+        least: Annotated[float, typer.Option(help="smallest nucleus, pixels")] = 15.0,
+        greatest: Annotated[float, typer.Option(help="largest nucleus, pixels")] = 60.0,
+    ) -> None:
+        """Bring published weights in DINO's or timm's layout into a folder that --weights reads."""
+        with doors():
+            from profiling.embedders.cells import CropConfig
+            from profiling.embedders.published import import_vit
+
+            crops = CropConfig(nuclei=nuclei, diameter=(least, greatest), scales=(side,), read=side)
+            sizes = import_vit(file, out, engine, crops)
+            console.print(f"ViT of width {sizes.dim}, depth {sizes.depth}: {out}", soft_wrap=True, highlight=False)
+
     @group.command("curate")
     def curate(
         table: Annotated[Path, typer.Argument(help="CSV: CHAMMI-75's 22 columns, mean, and content_... features")],
@@ -89,6 +108,30 @@ def register(app: typer.Typer, benchmark: typer.Typer, doors: Doors, progress: B
             from service.show import plain_table
 
             console.print(plain_table(curated(table, out, config), "What each step left"))
+
+    @benchmark.command("brightfield")
+    def brightfield(
+        data: Annotated[Path, typer.Option(help="a brightfield screen of doses and times")],
+        out: Annotated[Path, typer.Option(help="folder for activity.csv, beyond.csv, doses.csv, brightfield.json")],
+        engine: Annotated[str, typer.Option(help="brightfield_dino, or another for a baseline")] = "brightfield_dino",
+        weights: Annotated[Path | None, typer.Option(help="folder of the engine's weights")] = None,
+        normalisation: Annotated[str, typer.Option(help="MAD, MAD+Harmony/FOV or fastMNN")] = "MAD+Harmony/FOV",
+        settings: Annotated[str, typer.Option(help="pipeline of a measuring engine")] = "sim128",
+        draws: Annotated[int, typer.Option(min=2, help="of each compound's mAP-ES")] = 1000,
+        rows: Annotated[int, typer.Option(min=0, help="most rows measured; 0: all")] = 0,
+        nuclei: Annotated[int, typer.Option(min=0, help="pictures whose nuclei are looked for")] = 50,
+    ) -> None:
+        """The brightfield paper: activity against nuclear count, mechanisms dose by dose, nuclei without labels."""
+        with doors():
+            from service.brightfield_evaluation import BrightfieldConfig, evaluate, write
+            from service.measure import Options
+
+            config = BrightfieldConfig(normalisation=normalisation, draws=draws, rows=rows, nuclei=nuclei)
+            with progress() as bar:
+                found = evaluate(
+                    data, Options(engine=engine, settings=settings, weights=weights, workers=1), config, bar
+                )
+            console.print_json(data=write(found, out))
 
     @benchmark.command("representations")
     def representations(

@@ -93,7 +93,7 @@ def design(config: ScreenConfig, painted: World) -> pd.DataFrame:
             parts.append(rows.assign(dose=dose, hours=hours, cell_line=line, split=split))
     rows = pd.concat(parts, ignore_index=True)
     rows["moa"] = rows["compound"].map(table.set_index("compound")["moa"])
-    rows["unseen"] = rows["compound"].map(table.set_index("compound")["unseen"]).fillna(False).astype(bool)
+    rows["unseen"] = rows["compound"].isin(table.loc[table["unseen"], "compound"])
     index = painted.compounds.rows(list(rows["compound"]))
     size = np.linalg.norm(painted.compounds.effect, axis=1) * painted.compounds.responders
     rows["strength"] = np.where(index < 0, 0.0, size[index])

@@ -161,7 +161,7 @@ def ranked(name: str, compounds: Profiles, rng: np.random.Generator, permutation
         made.append(line(name, f"recall@{k}", float(share.mean()), chance, *bootstrapped(share, rng), n=len(rows)))
     top = max(0.01, 1.5 / (n * (n - 1)))
     fold = enrichment(similar, match, rng, top=top, permutations=permutations, resamples=200)
-    made.append(line(name, "folds of enrichment, top 1 %", fold.value, fold.null, fold.low, fold.high, fold.p, n))
+    made.append(line(name, "folds of enrichment, top 1 %", fold.value, fold.chance, fold.low, fold.high, fold.p, n))
     return made
 
 

@@ -115,15 +115,16 @@ def test_probes_read_what_is_linear_and_nothing_else() -> None:
 
 
 def test_a_perceptron_names_several_labels_a_row() -> None:
+    """Two labels are linear; the third is the sign of a product, which no linear probe reads."""
     rng = np.random.default_rng(4)
-    truth = rng.random((600, 3)) < 0.3
-    x = rng.normal(size=(600, 8)).astype(np.float64)
-    x[:, :2] += 3.0 * truth[:, :2]
-    x[:, 2] += 3.0 * (truth[:, 2] ^ truth[:, 0])  # together with the first a matter of exclusive or
-    linear = multi_label_probe(x[:400], truth[:400], x[400:], truth[400:], hidden=0)
-    deep = multi_label_probe(x[:400], truth[:400], x[400:], truth[400:], hidden=32, epochs=60)
-    assert deep.macro > linear.macro > linear.chance + 0.3
-    none = multi_label_probe(x[:400], truth[rng.permutation(400)], x[400:], truth[400:], hidden=0)
+    x = rng.normal(size=(1500, 6))
+    truth = np.stack([x[:, 0] > 0.5, x[:, 1] + x[:, 2] > 1.0, x[:, 3] * x[:, 4] > 0], axis=1)
+    parts = x[:1000], truth[:1000], x[1000:], truth[1000:]
+    linear = multi_label_probe(*parts, hidden=0)
+    deep = multi_label_probe(*parts, hidden=64, epochs=60)
+    assert linear.chance == pytest.approx(truth[1000:].mean())
+    assert deep.macro > 0.9 > linear.macro > linear.chance + 0.3
+    none = multi_label_probe(parts[0], parts[1][rng.permutation(1000)], parts[2], parts[3], hidden=0)
     assert none.macro < linear.chance + 0.15
 
 

@@ -93,7 +93,7 @@ def test_each_objective_finds_what_it_was_asked_for_where_it_was_taught() -> Non
     assert moa.compound > before.compound + 0.03
     assert compound.compound > before.compound + 0.03
     assert compound.moa < before.moa + 0.5 * (moa.moa - before.moa)
-    other = world(line=1, seed=5, plates=2)
+    other = world(line=1, seed=5)
     assert scored(by_moa.transform(other)).moa < scored(other).moa + 0.05
 
 

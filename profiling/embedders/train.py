@@ -135,9 +135,14 @@ def load_recipe(path: Path) -> Recipe:
     if fields != (kind == "phenoprofiler"):
         raise InvalidRecipe(f"recipe: {path} joins a network and an objective that do not fit (fields and cells)")
     where = str(path)
+    network: NetworkConfig | PhenoConfig
+    if fields:
+        network = table_of(tables, "network", PhenoConfig, where)
+    else:
+        network = table_of(tables, "network", NetworkConfig, where)
     return Recipe(
         table_of(tables, "embedder", EmbedderConfig, where),
-        table_of(tables, "network", PhenoConfig if fields else NetworkConfig, where),
+        network,
         table_of(tables, "crops", CropConfig, where),
         table_of(tables, "objective", METHODS[kind][0], where),
         table_of(tables, "training", TrainingConfig, where),
@@ -174,7 +179,7 @@ def build(recipe: Recipe, material: Sources) -> Method:
             size = network.side
         else:
             encoder, size = build_encoder(recipe.network, material.data.channels), recipe.network.image
-        made: Method = METHODS[recipe.objective.kind][1](encoder, recipe.objective, material, size)  # type: ignore[call-arg]
+        made: Method = METHODS[recipe.objective.kind][1](encoder, recipe.objective, material, size)
     return made
 
 

@@ -79,9 +79,10 @@ class ContrastMethod(Method):
     def forward(self, batch: Batch, channels: tuple[str, ...], fraction: float) -> dict[str, Tensor]:
         """NT-Xent, or the supervised contrastive loss."""
         del fraction
-        z = self.projector(self.encoder.embed(batch["views"], channels))  # type: ignore[operator]
+        z = self.projector(self.encoder.embed(batch["views"], channels))
         if "labels" in batch:
             loss = supcon(z, batch["labels"], self.config.temperature)
         else:
-            loss = nt_xent(*z.chunk(2), self.config.temperature)
+            one, other = z.chunk(2)
+            loss = nt_xent(one, other, self.config.temperature)
         return {"loss": loss}

@@ -100,9 +100,11 @@ class DinoMethod(Method):
         self.partners = partners(sources) if config.cross_batch else None
 
     @property
-    def encoder(self) -> nn.Module:  # type: ignore[override]
+    def encoder(self) -> Encoder:  # type: ignore[override]
         """The teacher's."""
-        return self.teacher.encoder  # type: ignore[return-value]
+        teacher = self.teacher
+        assert isinstance(teacher, Tower)
+        return teacher.encoder
 
     def batch(self, sources: Sources, b: int, rng: np.random.Generator) -> tuple[Batch, tuple[str, ...]]:
         """Global crops [2 b, c, s, s] (first, then second of every row) and local ones, crop by crop."""

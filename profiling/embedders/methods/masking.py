@@ -145,7 +145,7 @@ class MaskingMethod(Method):
         del fraction
         x, hidden = batch["views"], batch["hidden"]
         front, tokens, order, index, seen = self.encoded(x, hidden, channels)
-        pixels = patchify(x, self.encoder.vit.config.patch)  # type: ignore[union-attr,arg-type]
+        pixels = patchify(x, self.encoder.vit.config.patch)
         said = self.decoder(front, tokens, order, index, seen)
         parts = {"reconstruction": masked_loss(said, pixels, hidden, self.config.normalised)}
         loss = parts["reconstruction"]
@@ -168,7 +168,7 @@ class MaskingMethod(Method):
             front = self.encoder.vit.front(b)
         else:
             index = torch.zeros(c, dtype=torch.long, device=x.device)
-            patches, first = vit.patches(x)  # type: ignore[union-attr,operator]
+            patches, first = vit.patches(x)
             front = first.expand(b, -1, -1)
         flat = hidden.flatten(1)
         visible = (~flat).sum(dim=1)
@@ -178,9 +178,9 @@ class MaskingMethod(Method):
         seen = torch.arange(v, device=x.device)[None] < visible[:, None]
         allowed = torch.cat([torch.ones(b, front.shape[1], dtype=torch.bool, device=x.device), seen], dim=1)
         tokens = torch.cat([front, kept], dim=1)
-        for block in vit.blocks:  # type: ignore[union-attr]
+        for block in vit.blocks:
             tokens = block(tokens, allowed)
-        tokens = vit.norm(tokens)  # type: ignore[union-attr,operator]
+        tokens = vit.norm(tokens)
         start = front.shape[1]
         order = places.argsort(dim=1)
         return tokens[:, :start], tokens[:, start:], order, index, seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Method(nn.Module, ABC):
     """`encoder` is what is kept. `batch` draws what `forward` needs from a generator alone, so that a run is a function
     of its seed; `forward` gives the losses by name, "loss" their sum; `followed` is what happens after a step."""
 
-    encoder: nn.Module
+    encoder: Any  # an Encoder, or a PhenoNetwork
 
     @abstractmethod
     def batch(self, sources: Sources, b: int, rng: np.random.Generator) -> tuple[Batch, tuple[str, ...]]:

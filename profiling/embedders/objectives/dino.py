@@ -45,8 +45,8 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Teacher ← m teacher + (1 - m) student, weight by weight; buffers are copied."""
     for t, s in zip(teacher.parameters(), student.parameters(), strict=True):
         t.lerp_(s.detach(), 1.0 - momentum)
-    for t, s in zip(teacher.buffers(), student.buffers(), strict=True):
-        t.copy_(s)
+    for own, other in zip(teacher.buffers(), student.buffers(), strict=True):
+        own.copy_(other)
 
 
 def rising(start: float, end: float, fraction: float) -> float:

@@ -26,8 +26,8 @@ class TrexEmbedder:
         name = self.adaptation.config.base
         if name not in bases:
             raise InvalidEmbedder(
-                f"weights: {folder} adapts tables, not pictures (base {name!r}): use `dopaint embedders adapt` on profiles, or "
-                f"train with base set to one of {', '.join(sorted(bases))}"
+                f"weights: {folder} adapts tables, not pictures (base {name!r}): use `dopaint embedders adapt` on "
+                f"profiles, or train with base set to one of {', '.join(sorted(bases))}"
             )
         self.base: Embedder = bases[name](folder / "base" if (folder / "base").is_dir() else None)
         self._own = folder_hash(read_card(folder, "trex"), REVISION)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -38,7 +39,7 @@ def to_wells(profiles: Profiles, by: Sequence[str] = ("plate", "well"), field: s
 
 def post_processed(wells: Profiles, controls: Bool[np.ndarray, " n"], keep: float | int = 0.95) -> Profiles:
     """PCA over all wells, then each component by median and MAD of the controls."""
-    steps = [{"name": "pca", "keep": keep, "fit_on": "all"}, {"name": "mad_robustise"}]
+    steps: list[dict[str, Any]] = [{"name": "pca", "keep": keep, "fit_on": "all"}, {"name": "mad_robustise"}]
     return run_steps(wells, steps, controls).profiles
 
 

@@ -1,7 +1,7 @@
 """`dopaint train configs/embedders/trex_moa.toml --data FOLDER --out RUN`: an adaptation of the profiles in FOLDER.
 
 FOLDER/profiles.parquet: rows of any level with the label's column; FOLDER/base: the weights of the engine that made
-them, if `base` names one. The result RUN/model is what `dopaint embedders adapt` and, with a base, `--engine trex` read.
+them, if `base` names one. `dopaint embedders adapt` reads the result, RUN/model; with a base `--engine trex` does.
 """
 
 from __future__ import annotations
