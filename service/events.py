@@ -95,9 +95,11 @@ class Teller:
         if event.kind == "picture":
             return [_text("picture", self._picture(str(data["folder"]), int(data["draw"])), event.number)]
         if event.kind == "molecule":
-            indices = self._indices(str(data["folder"]))
             states = self.desk.molecules(self.key, self.owner)
-            return [_text("molecule", views.molecule_state(self.key, states[i]), event.number) for i in indices]
+            indices = [int(i) for i in data.get("indices", ())]  # none: the control is in place
+            told = [views.molecule_state(self.key, states[i]) for i in indices if i < len(states)]
+            numbers = [None] * (len(told) - 1) + [event.number]  # who has the number has all of its texts
+            return [_text("molecule", one, number) for one, number in zip(told, numbers, strict=False)]
         return []
 
     def _picture(self, folder: str, draw: int) -> dict[str, Any]:
