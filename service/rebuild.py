@@ -43,7 +43,7 @@ def open_store(data: Path, url: str | None, place: str, rules: Rules, clock: Cal
             raise Damaged(f"the database cannot be used: {trouble}")
         return store
     file = data / FILE
-    trouble = _trouble(file, place, rules, clock) if file.is_file() else None
+    trouble = _trouble(file, data, place, rules, clock) if file.is_file() else None
     rebuilding = data / f"{FILE}.rebuilding"
     if trouble is None and file.is_file():
         _remove(rebuilding)
@@ -146,7 +146,7 @@ def _molecules(files: JobFiles) -> list[Note]:
     return list(notes.values())
 
 
-def _trouble(file: Path, place: str, rules: Rules, clock: Callable[[], float]) -> str | None:
+def _trouble(file: Path, data: Path, place: str, rules: Rules, clock: Callable[[], float]) -> str | None:
     """What is wrong with a SQLite file; None when it can be used."""
     try:
         store = Store(Database.of_file(file), place, rules, clock)
@@ -154,8 +154,8 @@ def _trouble(file: Path, place: str, rules: Rules, clock: Callable[[], float]) -
         return sentence(error)
     try:
         trouble = store.database.check()
-        if trouble is None:
-            store.known()
+        if trouble is None and not store.known() and any((data / "requests").glob("*.json")):
+            trouble = "it knows no job, but there are requests"
     except Damaged as error:
         trouble = sentence(error)
     finally:
