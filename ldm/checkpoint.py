@@ -18,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ldm.pieces import here, whole
+
 
 class CheckpointError(ValueError):
     """Raised when a checkpoint cannot be read, belongs to another network, or cannot be written."""
@@ -49,7 +51,9 @@ class Ema:
         decay = min(self.decay, (1 + step) / (10 + step))
         names = list(self.average)
         weights = dict(module.named_parameters())
-        torch._foreach_lerp_([self.average[n] for n in names], [weights[n].detach() for n in names], 1.0 - decay)
+        torch._foreach_lerp_(
+            [here(self.average[n]) for n in names], [here(weights[n].detach()) for n in names], 1.0 - decay
+        )
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
@@ -95,13 +99,23 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    module: nn.Module,
+    ema: Ema,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    write: bool = True,
 ) -> None:
-    """Write the whole state of a run. Raises CheckpointError when the disk refuses."""
-    tensors: dict[str, Tensor] = {f"weights.{n}": p for n, p in module.state_dict().items()}
-    tensors |= {f"ema.{n}": t for n, t in ema.average.items()}
+    """Write the whole state of a run. Where it is cut over processes all of them must call this, and one must `write`.
+
+    Raises CheckpointError when the disk refuses.
+    """
+    tensors: dict[str, Tensor] = {f"weights.{n}": whole(p) for n, p in module.state_dict().items()}
+    tensors |= {f"ema.{n}": whole(t) for n, t in ema.average.items()}
     for number, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        tensors |= {f"optimiser.{number}.{key}": whole(torch.as_tensor(value)) for key, value in state.items()}
+    if not write:
+        return
     write_atomically(tensors, path, {"progress": json.dumps(asdict(progress)), "sha256": digest(tensors)})
 
 

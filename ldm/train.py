@@ -10,6 +10,7 @@ functions of (seed, step): a run that is interrupted and given again ends with t
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import math
 import sys
@@ -24,6 +25,7 @@ from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ldm import sharded as sharding
 from ldm.autoencoder import GroupAutoencoder
 from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
 from ldm.config import ConfigError, described, read_table, read_toml
@@ -117,10 +119,15 @@ def run(
         progress = load_checkpoint(checkpoint, net, ema, optimiser, recipe)
         step, seconds = progress.step, progress.seconds
         log.info(f"going on from step {step} ({seconds / 60:.1f} min)")
+    exported = net
     if not export_only:
         if config.tracker:
             accelerator.init_trackers("dopaint")
-        model, prepared = accelerator.prepare(net, optimiser)
+        if sharded := sharding.asked(accelerator):
+            exported = copy.deepcopy(net).cpu()
+            model, prepared = sharding.shard(accelerator, net, optimiser, ema, config.precision), optimiser
+        else:
+            model, prepared = accelerator.prepare(net, optimiser)
         with training_bar("diffusion", accelerator.is_main_process) as bar:
             seconds, step = loop(
                 accelerator,
@@ -137,14 +144,18 @@ def run(
                 seconds,
                 stop_at,
                 bar,
+                sharded,
             )
         accelerator.end_training()
+        if sharded and accelerator.is_main_process:  # pieces cannot be exported: the last checkpoint holds all of it
+            ema = Ema(exported, config.ema_decay)
+            load_checkpoint(checkpoint, exported, ema, torch.optim.AdamW(exported.parameters()), recipe)
     result = out / "model"
     if accelerator.is_main_process:
-        ema.copy_to(net)
+        ema.copy_to(exported)
         try:
             result = export(
-                net.to("cpu"), autoencoder, schedule, folder, result, step + earlier[0], seconds + earlier[1]
+                exported.to("cpu"), autoencoder, schedule, folder, result, step + earlier[0], seconds + earlier[1]
             )
         except (OSError, SafetensorError) as error:
             raise TrainingStopped(
@@ -206,8 +217,17 @@ def loop(
     seconds: float,
     stop_at: int | None,
     bar: Bar,
+    sharded: bool = False,
 ) -> tuple[float, int]:
-    """Both stages, from `step` to the end of the budget; returns seconds and steps done."""
+    """Both stages, from `step` to the end of the budget; returns seconds and steps done.
+
+    sharded: the network is cut over processes, so that each of them takes part in checkpoints and held-out losses.
+    """
+    main = accelerator.is_main_process
+
+    def due(wish: bool) -> bool:
+        return sharding.agreed(accelerator, wish) if sharded else wish and main
+
     entered = saved = checked = time.monotonic()
     began, budget, warm, first = entered - seconds, config.max_minutes * 60.0, config.statistics_steps, step
     while True:
@@ -232,7 +252,10 @@ def loop(
                 f"diffusion training: the loss is {loss.item()} at step {step}; the last checkpoint is {checkpoint}: "
                 "lower learning_rate"
             )
-        accelerator.clip_grad_norm_(model.parameters(), config.clip)
+        if sharded:
+            sharding.clip(model, config.clip)
+        else:
+            accelerator.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
         step += 1
         ema.update(net, step if step <= warm else step - warm)
@@ -247,27 +270,30 @@ def loop(
                 f"{name} {float(shown):.4f}"
             )
             accelerator.log({name: float(shown), "learning_rate": rate, "pictures_per_second": speed}, step=step)
-        if accelerator.is_main_process and (step == warm or now - checked > config.validate_minutes * 60.0):
+        if due(step == warm or now - checked > config.validate_minutes * 60.0):
             ema.swap(net)
             report = held_out(net, held, schedule, config, unet=step > warm)
             ema.swap(net)
-            log.info(f"held out at step {step}: " + " ".join(f"{name} {value:.4f}" for name, value in report.items()))
-            accelerator.log({f"held_out/{name}": value for name, value in report.items()}, step=step)
+            if main:
+                _tell_held_out(step, report)
+                accelerator.log({f"held_out/{name}": value for name, value in report.items()}, step=step)
             checked = now
         if step == warm:
             entered, first = time.monotonic(), step
-        if accelerator.is_main_process and now - saved > config.save_minutes * 60.0:
-            save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, time.monotonic() - began, recipe))
+        if due(now - saved > config.save_minutes * 60.0):
+            progress = Progress(step, time.monotonic() - began, recipe)
+            save_checkpoint(checkpoint, net, ema, optimiser, progress, write=main)
             saved = now
-    if accelerator.is_main_process:
-        save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, seconds, recipe))
-        log.info(
-            f"held out at step {step}: "
-            + " ".join(
-                f"{name} {value:.4f}" for name, value in held_out(net, held, schedule, config, step > warm).items()
-            )
-        )
+    if sharded or main:
+        save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, seconds, recipe), write=main)
+        report = held_out(net, held, schedule, config, step > warm)
+        if main:
+            _tell_held_out(step, report)
     return seconds, step
+
+
+def _tell_held_out(step: int, report: dict[str, float]) -> None:
+    log.info(f"held out at step {step}: " + " ".join(f"{name} {value:.4f}" for name, value in report.items()))
 
 
 def main() -> None:
