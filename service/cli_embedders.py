@@ -145,7 +145,8 @@ def register(app: typer.Typer, benchmark: typer.Typer, doors: Doors, progress: B
         rows: Annotated[int, typer.Option(min=0, help="most test rows; 0: all")] = 0,
         fit_rows: Annotated[int, typer.Option(min=10, help="most training rows for TRex")] = 600,
         subsets: Annotated[int, typer.Option(min=0, help="channel combinations beside all channels")] = 2,
-        split: Annotated[str, typer.Option(help="rows that are scored")] = "test",
+        tile: Annotated[int, typer.Option(min=0, help="embedders read tiles of this side instead of cells")] = 0,
+        split: Annotated[str, typer.Option(help="rows that are scored, or all")] = "test",
         permutations: Annotated[int, typer.Option(min=1, help="shuffled labelings behind each p")] = 99,
         draws: Annotated[int, typer.Option(min=2, help="of each compound's mAP-ES")] = 1000,
         imad: Annotated[bool, typer.Option(help="IMAD of a UMAP too")] = False,
@@ -167,6 +168,7 @@ def register(app: typer.Typer, benchmark: typer.Typer, doors: Doors, progress: B
                 rows=rows,
                 fit_rows=fit_rows,
                 subsets=subsets,
+                tile=tile,
                 split=split,
                 scoring=ScoreConfig(permutations=permutations, draws=draws, imad=imad),
             )

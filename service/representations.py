@@ -38,7 +38,8 @@ class BoardConfig:
     """`engines`: without weights (random_conv, fast, cellprofiler). `weights`: folder of each trained embedder by the
     name it gets here. `profiles`: tables of profiles by name, with Metadata_compound, _plate, _well, _batch, _moa.
     `trex`: engines to refine. `rows`: most test rows measured (0: all); `fit_rows`: most training rows for TRex.
-    `subsets`: channel combinations read beside all channels. `split`: the rows that are scored."""
+    `subsets`: channel combinations read beside all channels. `tile`: above 0, trained embedders read tiles of that side
+    instead of cells (pictures of one cell each). `split`: the rows that are scored, or "all"."""
 
     engines: tuple[str, ...] = ("random_conv",)
     weights: Mapping[str, Path] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class BoardConfig:
     rows: int = 0
     fit_rows: int = 600
     subsets: int = 2
+    tile: int = 0
     twins: bool = True
     split: str = "test"
     control: str = "IAZDPXIOMUYVGZ-UHFFFAOYSA-N"
@@ -81,10 +83,22 @@ def untrained_twin(folder: Path, out: Path) -> Path:
     return out
 
 
+def retiled(folder: Path, out: Path, side: int) -> Path:
+    """A copy of a folder of weights that reads tiles of `side` pixels instead of cells."""
+    from profiling.embedders.weights import CARD, read_card
+
+    crops = read_card(folder)["crops"] | {"source": "tiles", "scales": [side], "read": side}
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(folder, out)
+    card = json.loads((out / CARD).read_text(encoding="utf-8")) | {"crops": crops}
+    (out / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
 def chosen(data: Path, split: str, most: int) -> np.ndarray:
     """Rows of a split, at most `most` of them (0: all), always the same. Raises InvalidRequest for an empty split."""
     rows = pd.read_parquet(data / "rows.parquet")
-    found = np.flatnonzero(rows["split"].to_numpy() == split)
+    found = np.flatnonzero((rows["split"].to_numpy() == split) | (split == "all"))
     if not len(found):
         raise InvalidRequest(f"data: no row of {data} has split {split!r}; it has {sorted(rows['split'].unique())}")
     return found if not most or len(found) <= most else np.sort(np.random.default_rng(0).permutation(found)[:most])
@@ -105,8 +119,11 @@ def entries(data: Path, out: Path, config: BoardConfig, progress: Progress | Non
     plain = Options(settings=config.settings, workers=config.workers)
     for engine in config.engines:
         add(engine, replace(plain, engine=engine), 0)
-    for name, folder in config.weights.items():
+    for name, given in config.weights.items():
+        folder = given
         card = read_card(folder)
+        if config.tile:
+            folder = retiled(folder, out / "tiled" / name, config.tile)
         own = replace(plain, engine=card["engine"], weights=folder)
         add(name, own, int(card.get("parameters", 0)))
         if config.twins:

@@ -100,7 +100,7 @@ class DinoMethod(Method):
         self.partners = partners(sources) if config.cross_batch else None
 
     @property
-    def encoder(self) -> Encoder:  # type: ignore[override]
+    def encoder(self) -> Encoder:
         """The teacher's."""
         teacher = self.teacher
         assert isinstance(teacher, Tower)

@@ -114,7 +114,7 @@ class MaskingMethod(Method):
         self.config, self.size = config, size
         self.encoder = encoder
         vit = encoder.vit
-        names = len(vit.names) if isinstance(encoder, MultiChannel) else 0
+        names = len(encoder.vit.names) if isinstance(encoder, MultiChannel) else 0
         n = (size // vit.config.patch) ** 2
         self.decoder = Decoder(vit.dim, n, names, vit.config.patch, config)
         self.labels = sources.data.codes(*config.label) if config.supervised else None
@@ -123,7 +123,7 @@ class MaskingMethod(Method):
         self.classifier = nn.Linear(vit.dim, count) if count else None
 
     def batch(self, sources: Sources, b: int, rng: np.random.Generator) -> tuple[Batch, tuple[str, ...]]:
-        """Views, and which patches are hidden [b, c, n]: as many in every row."""
+        """Views, and which of their patches are hidden [b, c, n]; labels where they take part."""
         rows = sources.pick(b, rng)
         own, channels = choose_channels(sources.data, len(rows), self.encoder, rng)
         x = stacked(sources.data, rows, own)
