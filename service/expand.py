@@ -77,7 +77,8 @@ def ranked(table: pd.DataFrame, query: Query, by: str, top: int, keep_own: bool)
     own = table["inchikey"].str[:14].isin(query.own)
     table = table if keep_own else table[~own]
     table = table.reset_index(drop=True)
-    table["chance"] = table["biosimilarity"].median()
+    known = table["biosimilarity"].notna()
+    table["chance"] = table["biosimilarity"].median() if known.any() else np.nan
     table["percentile"] = 100.0 * table["biosimilarity"].rank(pct=True)
     for way, column in ((BIOLOGY, "biosimilarity"), (STRUCTURE, "tanimoto")):
         table[f"rank_{way}"] = table[column].rank(ascending=False, method="min", na_option="bottom")

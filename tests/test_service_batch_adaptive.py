@@ -83,7 +83,7 @@ def test_a_run_saves_draws_and_says_so(tmp_path: Path) -> None:
         assert summary.pictures == table["draws"].sum() + 48  # the control gets every draw
         return table
 
-    full, some = batch("full"), batch("some", width=0.5, pilot=4)
+    full, some = batch("full"), batch("some", width=0.15, pilot=4)
     assert full["draws"].tolist() == [48] * 3
     assert some["draws"].between(5, 47).any()
     assert (some["draws"] + some["draws_saved"] == 48).all()

@@ -59,7 +59,7 @@ def test_the_number_of_processes_is_chosen() -> None:
 @pytest.mark.slow
 def test_workers_give_the_bytes_of_one_process_and_survive_their_death(tmp_path: Path) -> None:
     source = write(tmp_path / "a.smi", 32)
-    request = BatchRequest(model=FAKE, draws=9, part=8, width=0.6, pilot=3, profiles="draws", pictures="preview")
+    request = BatchRequest(model=FAKE, draws=9, part=8, width=0.2, pilot=3, profiles="draws", pictures="preview")
     inline = batch(source, tmp_path / "inline", InlineExecutor(), request)
     executor = LocalExecutor(SMALL)
     killed: list[int] = []

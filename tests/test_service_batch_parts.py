@@ -94,6 +94,8 @@ def test_shared_slots_hold_what_was_put_and_refuse_more() -> None:
         arena.put(0, np.zeros((2, 1, 2, 3), np.float32))
     with pytest.raises(ValueError, match="slot 2"):
         arena.get(2, (1, 1, 1, 1))
+    other.close()
+    arena.close()
 
 
 def test_only_declared_engines_may_be_scored_together() -> None:

@@ -64,7 +64,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.filterwarnings("default")  # Ray's own
-@pytest.mark.parametrize("options", [{}, {"width": 0.6, "pilot": 3}], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("options", [{}, {"width": 0.2, "pilot": 3}], ids=["fixed", "adaptive"])
 def test_two_nodes_one_killed_give_the_same_bytes(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:

@@ -89,7 +89,7 @@ def test_numbers_are_those_of_predict(source: Path, tmp_path: Path) -> None:
     mine = pd.read_parquet(tmp_path / "out" / "predictions" / "part-000000.parquet")
     mine = mine[mine["row"] == 1].reset_index(drop=True)
     for column in ("label", "score", "low", "high", "chance", "p", "q", "rank", "called"):
-        assert mine[column].tolist() == one[column].tolist()
+        pd.testing.assert_series_equal(mine[column], one[column], check_exact=True, check_dtype=False)
 
 
 def test_parts_and_neighbours_change_no_number(source: Path, tmp_path: Path) -> None:

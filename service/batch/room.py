@@ -112,7 +112,9 @@ class RealBatchRoom(ModelRoom):
             return self._given
         from chem.encoder import load_encoder
         from ldm.folder import model_hash
+        from service.engine import _quiet
 
+        _quiet()
         model = model_hash(self.folder)
         if self.other_sampling:
             words = f"{model} steps={self._request.steps} sampler={self._request.sampler}"
