@@ -101,11 +101,12 @@ def read(connection: sa.Connection, job: str, after: int, limit: int, kinds: Seq
 def count(connection: sa.Connection, job: str) -> dict[tuple[str, str], int]:
     """(kind, folder) → how many pictures were painted and rows measured; the subject begins with the folder."""
     folder = sa.func.substr(EVENTS.c.subject, 1, sa.func.length(EVENTS.c.subject) - 5)  # "<folder>/0003"
-    query = (
-        sa.select(EVENTS.c.kind, folder.label("folder"), sa.func.count())
+    rows = (
+        sa.select(EVENTS.c.kind, folder.label("folder"))
         .where(EVENTS.c.job == job, EVENTS.c.kind.in_((PICTURE, ROW)))
-        .group_by(EVENTS.c.kind, folder)
+        .subquery()
     )
+    query = sa.select(rows.c.kind, rows.c.folder, sa.func.count()).group_by(rows.c.kind, rows.c.folder)
     return {(str(kind), str(name)): int(n) for kind, name, n in connection.execute(query)}
 
 
