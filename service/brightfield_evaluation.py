@@ -48,6 +48,12 @@ class BrightfieldConfig:
     seed: int = 1
     control: str = "IAZDPXIOMUYVGZ-UHFFFAOYSA-N"
 
+    def __post_init__(self) -> None:
+        if self.normalisation not in NORMALISATIONS:
+            raise InvalidRequest(
+                f"normalisation: got {self.normalisation!r}, expected one of {', '.join(NORMALISATIONS)}"
+            )
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -61,11 +67,7 @@ class Evaluation:
 
 
 def corrected(fields: Profiles, config: BrightfieldConfig) -> tuple[Profiles, np.ndarray]:
-    """The steps of a normalisation. Raises InvalidRequest for an unknown one."""
-    if config.normalisation not in NORMALISATIONS:
-        raise InvalidRequest(
-            f"normalisation: got {config.normalisation!r}, expected one of {', '.join(NORMALISATIONS)}"
-        )
+    """The steps of a normalisation, on the wells whose cells were measured."""
     counts = ("Count_Cells", "Count_Nuclei", "Metadata_Count_Cells", "Metadata_Count_Nuclei")
     wells = fields.features([n for n in fields.names if n not in counts])
     wells = wells.rows(np.isfinite(wells.values).all(axis=1))

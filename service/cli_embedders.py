@@ -147,6 +147,9 @@ def register(app: typer.Typer, benchmark: typer.Typer, doors: Doors, progress: B
         subsets: Annotated[int, typer.Option(min=0, help="channel combinations beside all channels")] = 2,
         tile: Annotated[int, typer.Option(min=0, help="embedders read tiles of this side instead of cells")] = 0,
         split: Annotated[str, typer.Option(help="rows that are scored, or all")] = "test",
+        left_out_by: Annotated[
+            Path | None, typer.Option(help='weights whose recipe left rows out: score them with --split "left out"')
+        ] = None,
         permutations: Annotated[int, typer.Option(min=1, help="shuffled labelings behind each p")] = 99,
         draws: Annotated[int, typer.Option(min=2, help="of each compound's mAP-ES")] = 1000,
         imad: Annotated[bool, typer.Option(help="IMAD of a UMAP too")] = False,
@@ -170,6 +173,7 @@ def register(app: typer.Typer, benchmark: typer.Typer, doors: Doors, progress: B
                 subsets=subsets,
                 tile=tile,
                 split=split,
+                left_out_by=left_out_by,
                 scoring=ScoreConfig(permutations=permutations, draws=draws, imad=imad),
             )
             with progress() as bar:

@@ -39,7 +39,8 @@ class BoardConfig:
     name it gets here. `profiles`: tables of profiles by name, with Metadata_compound, _plate, _well, _batch, _moa.
     `trex`: engines to refine. `rows`: most test rows measured (0: all); `fit_rows`: most training rows for TRex.
     `subsets`: channel combinations read beside all channels. `tile`: above 0, trained embedders read tiles of that side
-    instead of cells (pictures of one cell each). `split`: the rows that are scored, or "all"."""
+    instead of cells (pictures of one cell each). `split`: the rows that are scored, or "all"; "left out" are those that
+    the recipe of `left_out_by` left out, with all controls."""
 
     engines: tuple[str, ...] = ("random_conv",)
     weights: Mapping[str, Path] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class BoardConfig:
     tile: int = 0
     twins: bool = True
     split: str = "test"
+    left_out_by: Path | None = None
     control: str = "IAZDPXIOMUYVGZ-UHFFFAOYSA-N"
     scoring: ScoreConfig = field(default_factory=ScoreConfig)
 
@@ -95,10 +97,21 @@ def retiled(folder: Path, out: Path, side: int) -> Path:
     return out
 
 
-def chosen(data: Path, split: str, most: int) -> np.ndarray:
-    """Rows of a split, at most `most` of them (0: all), always the same. Raises InvalidRequest for an empty split."""
+def chosen(data: Path, split: str, most: int, by: Path | None = None, control: str = "") -> np.ndarray:
+    """Rows of a split, at most `most` of them (0: all), always the same; `by`: a folder of weights whose recipe says
+    which rows are "left out", to be scored with all controls. Raises InvalidRequest for an empty split."""
     rows = pd.read_parquet(data / "rows.parquet")
-    found = np.flatnonzero((rows["split"].to_numpy() == split) | (split == "all"))
+    if by is not None:
+        from profiling.embedders.ablation import LEFT_OUT, DataConfig, left_out
+        from profiling.embedders.recipe import from_table
+        from profiling.embedders.weights import read_card
+
+        own = from_table(DataConfig, read_card(by)["data"], str(by))
+        rows = rows.assign(split=np.where(left_out(rows, own), LEFT_OUT, rows["split"]))
+    wanted = (rows["split"].to_numpy() == split) | (split == "all")
+    if by is not None and wanted.any():
+        wanted |= rows["compound"].to_numpy() == control
+    found = np.flatnonzero(wanted)
     if not len(found):
         raise InvalidRequest(f"data: no row of {data} has split {split!r}; it has {sorted(rows['split'].unique())}")
     return found if not most or len(found) <= most else np.sort(np.random.default_rng(0).permutation(found)[:most])
@@ -108,7 +121,7 @@ def entries(data: Path, out: Path, config: BoardConfig, progress: Progress | Non
     """Measure everything that is asked for; one entry a line of the board."""
     from profiling.embedders.weights import read_card
 
-    rows = chosen(data, config.split, config.rows)
+    rows = chosen(data, config.split, config.rows, config.left_out_by, config.control)
     channels = tuple(json.loads((data / "intensity.json").read_text(encoding="utf-8"))["channels"])
     made: dict[str, Entry] = {}
 

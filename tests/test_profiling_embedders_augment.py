@@ -46,7 +46,7 @@ def test_rectangles_are_stretched_to_squares() -> None:
 
 def test_blur_is_scipys_gaussian_row_by_row() -> None:
     x = picture(2, 21).double().repeat(2, 1, 1, 1)
-    got = blurred(x, torch.tensor([1.2, 0.0]))
+    got = blurred(x, torch.tensor([1.2, 0.0], dtype=torch.float64))
     for c in range(2):
         expected = ndimage.gaussian_filter(x[0, c].numpy(), 1.2, mode="mirror", truncate=4 / 1.2)
         np.testing.assert_allclose(got[0, c].numpy(), expected, atol=1e-9)

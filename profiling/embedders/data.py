@@ -33,13 +33,25 @@ class InvalidTrainingData(InvalidEmbedder):
 
 @dataclass(frozen=True)
 class TrainingPictures:
-    """Pictures stay on disk (memory-mapped); `targets` is empty where there are none."""
+    """Pictures stay on disk (memory-mapped); `targets` is empty where there are none. `shown`: the channels that are
+    learned from, () all."""
 
     pictures: np.ndarray
     rows: pd.DataFrame
     channels: tuple[str, ...]
     targets: Float32[np.ndarray, "n k"]
     target_names: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of the channels that are learned from."""
+        return self.shown or self.channels
+
+    @property
+    def places(self) -> Int[np.ndarray, " c"]:
+        """Where those channels are in a picture."""
+        return np.array([self.channels.index(name) for name in self.learned])
 
     def __len__(self) -> int:
         return len(self.rows)

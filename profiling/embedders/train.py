@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from profiling.embedders.ablation import DataConfig, part
 from profiling.embedders.cells import CropConfig
 from profiling.embedders.data import Cells, InvalidTrainingData, TrainingPictures, find_cells, load_pictures, philox
 from profiling.embedders.embedding import InvalidEmbedder
@@ -109,6 +110,7 @@ class Recipe:
     crops: CropConfig
     objective: Any
     training: TrainingConfig
+    data: DataConfig = field(default_factory=DataConfig)
 
     @property
     def of_fields(self) -> bool:
@@ -118,15 +120,14 @@ class Recipe:
     def described(self) -> str:
         """As text, without what may change on the way."""
         training = {k: v for k, v in as_table(self.training).items() if k not in FREE}
-        return repr(
-            [as_table(self.embedder), as_table(self.network), as_table(self.crops), repr(self.objective), training]
-        )
+        parts = [as_table(own) for own in (self.embedder, self.network, self.crops, self.data)]
+        return repr([*parts, repr(self.objective), training])
 
 
 def load_recipe(path: Path) -> Recipe:
     """Read a TOML file of configs/embedders. Raises InvalidRecipe."""
     tables = read_recipe(path)
-    if unknown := sorted(set(tables) - {"embedder", "network", "crops", "objective", "training"}):
+    if unknown := sorted(set(tables) - {"embedder", "network", "crops", "objective", "training", "data"}):
         raise InvalidRecipe(f"recipe: {path} has an unknown table [{unknown[0]}]")
     kind = tables.get("objective", {}).get("kind", "dino")
     if kind not in METHODS:
@@ -146,6 +147,7 @@ def load_recipe(path: Path) -> Recipe:
         table_of(tables, "crops", CropConfig, where),
         table_of(tables, "objective", METHODS[kind][0], where),
         table_of(tables, "training", TrainingConfig, where),
+        table_of(tables, "data", DataConfig, where),
     )
 
 
@@ -175,10 +177,10 @@ def build(recipe: Recipe, material: Sources) -> Method:
                 )
             if network.out == 0:
                 network = type(network)(**{**network.__dict__, "out": material.data.targets.shape[1]})
-            encoder: Any = PhenoNetwork(network, len(material.data.channels))
+            encoder: Any = PhenoNetwork(network, len(material.data.learned))
             size = network.side
         else:
-            encoder, size = build_encoder(recipe.network, material.data.channels), recipe.network.image
+            encoder, size = build_encoder(recipe.network, material.data.learned), recipe.network.image
         made: Method = METHODS[recipe.objective.kind][1](encoder, recipe.objective, material, size)
     return made
 
@@ -195,8 +197,8 @@ def run(
     """Train on opened data; `stop_at` ends the run after that many steps, as an interruption would."""
     torch.set_num_threads(recipe.training.threads)
     out.mkdir(parents=True, exist_ok=True)
-    cells = whole(data) if recipe.of_fields else find_cells(data, recipe.crops, out / "cells.parquet")
-    material = sources(data, cells, "train", recipe.crops)
+    cells = whole(data) if recipe.of_fields else find_cells(data, recipe.crops, out / "cells.parquet", told)
+    material = sources(part(data, recipe.data), cells, "train", recipe.crops)
     accelerator = Accelerator(mixed_precision=recipe.training.precision)
     method = build(recipe, material)
     if start_from is not None:
@@ -218,6 +220,12 @@ def run(
     return folder
 
 
+def told(done: int, total: int) -> None:
+    """Says how far the detection of cells is, now and then."""
+    if done % 2000 == 0 or done == total:
+        log.info(f"cells found in {done} of {total} pictures")
+
+
 def card(recipe: Recipe, material: Sources, method: Method, step: int, seconds: float) -> dict[str, Any]:
     """What embedder.json says."""
     data = material.data
@@ -227,9 +235,10 @@ def card(recipe: Recipe, material: Sources, method: Method, step: int, seconds: 
         "engine": recipe.embedder.engine,
         "network": as_table(network),
         "crops": as_table(recipe.crops),
-        "channels": list(data.channels),
+        "channels": list(data.learned),
         "reading": as_table(recipe.embedder),
         "objective": recipe.objective.kind,
+        "data": as_table(recipe.data),
         "parameters": n_parameters(method.encoder),
         "training": {
             "steps": step,

@@ -136,7 +136,7 @@ class DinoMethod(Method):
         planes, names = self.config.planes, sources.data.channels
         if not planes:
             return choose_channels(sources.data, b, self.student.encoder, rng)
-        own = np.arange(len(names)) if planes == ANY else np.array([names.index(planes)])
+        own = sources.data.places if planes == ANY else np.array([names.index(planes)])
         return np.tile(own, (b, 1)), ("",)
 
     def _plane(self, pictures: Tensor, rng: np.random.Generator) -> Tensor:

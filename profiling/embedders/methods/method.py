@@ -56,10 +56,11 @@ def choose_channels(
 ) -> tuple[Int[np.ndarray, "b c"], tuple[str, ...]]:
     """Which channels the encoder learns from: one random channel a picture for a bag of channels (unnamed); for
     attention among channels the same random subset of all for the whole batch (hierarchical channel sampling)."""
-    n = len(data.channels)
+    places = data.places
+    n = len(places)
     if isinstance(encoder, BagOfChannels):
-        return rng.integers(0, n, (b, 1)), ("",)
-    chosen = np.sort(rng.permutation(n)[: rng.integers(1, n + 1)])
+        return places[rng.integers(0, n, (b, 1))], ("",)
+    chosen = places[np.sort(rng.permutation(n)[: rng.integers(1, n + 1)])]
     return np.tile(chosen, (b, 1)), tuple(data.channels[i] for i in chosen)
 
 

@@ -65,7 +65,9 @@ class PhenoMethod(Method):
     def batch(self, sources: Sources, b: int, rng: np.random.Generator) -> tuple[Batch, tuple[str, ...]]:
         """Whole pictures, resized, mirrored at random; their profiles and treatments."""
         rows = sources.pick(b, rng)
-        x = resized(torch.from_numpy(np.stack([sources.data.read(int(r)) for r in rows])), self.size)
+        x = resized(
+            torch.from_numpy(np.stack([sources.data.read(int(r))[sources.data.places] for r in rows])), self.size
+        )
         if self.config.flips:
             flips = rng.integers(0, 2, (b, 2))
             for axis in (2, 3):
@@ -73,7 +75,7 @@ class PhenoMethod(Method):
                 x = torch.where(mirrored[:, None, None, None], x.flip(axis), x)
         profile = (torch.from_numpy(sources.data.targets[rows]) - self.mean.cpu()) / self.sd.cpu()
         out: Batch = {"pictures": x, "profile": profile, "labels": torch.from_numpy(self.labels[rows])}
-        return out, sources.data.channels
+        return out, sources.data.learned
 
     def forward(self, batch: Batch, channels: tuple[str, ...], fraction: float) -> dict[str, Tensor]:
         """The regression alone until `alone`, then all three losses."""
