@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+from ldm.autoencoder import AutoencoderConfig, GroupAutoencoder, build_network
+from ldm.channels import ChannelGroups
 from ldm.pipeline import CellPaintingPipeline
 from service.claim import measure as measuring
 from service.claim.config import ALLOCATIONS, Claim, check_twins, read_claim
@@ -35,17 +37,37 @@ def same_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def claim() -> Claim:
-    return read_claim(TINY)
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny configuration with an untrained autoencoder, a hundredth of the shipped one."""
+    folder = tmp_path_factory.mktemp("config")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        size = AutoencoderConfig(widths=(4, 4, 4, 4), latent_channels=8, norm_groups=2)
+        GroupAutoencoder(build_network(size), ChannelGroups()).save(folder / "mine" / "vae")
+    paths = {
+        "extends": TINY,
+        "simulation": CONFIGS / "simulation" / "tiny.toml",
+        "aware": CONFIGS / "ldm" / "claim_tiny.toml",
+        "free": CONFIGS / "ldm" / "claim_tiny_scm_free.toml",
+        "autoencoder": "mine",
+    }
+    path = folder / "claim.toml"
+    path.write_text("".join(f'{key} = "{value}"\n' for key, value in paths.items()))
+    return path
 
 
 @pytest.fixture(scope="module")
-def finished(claim: Claim, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float], dict[str, bool]]:
+def claim(config: Path) -> Claim:
+    return read_claim(config)
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float], dict[str, bool]]:
     """A run that was stopped in the middle, and the times of the marks that were there then."""
     out = tmp_path_factory.mktemp("claim") / "run"
-    halfway = run(TINY, out, stop_after=MIDDLE)
+    halfway = run(config, out, stop_after=MIDDLE)
     marks = {name: mark_of(out, name).stat().st_mtime for name, finished in halfway.items() if finished}
-    return out, marks, run(TINY, out)
+    return out, marks, run(config, out)
 
 
 def table(out: Path) -> pd.DataFrame:
@@ -199,7 +221,8 @@ def test_recipes_that_differ_in_more_than_the_context_are_refused(tmp_path: Path
             check_twins({"aware": tmp_path / "a.toml", "free": tmp_path / f"{other}.toml"})
 
 
-def test_shipped_configurations_can_be_read(claim: Claim) -> None:
+def test_shipped_configurations_can_be_read() -> None:
+    claim = read_claim(TINY)
     small = read_claim(CONFIGS / "benchmark" / "claim_small.toml")
     assert small.warm_start is not None
     assert small.dial("jump-like") == 1.0

@@ -91,6 +91,8 @@ def paint(claim: Claim, trained: Path, rows: pd.DataFrame, out: Path, home: Path
         (trained / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     pipeline = CellPaintingPipeline.from_pretrained(trained / "model")
+    threads = recipe_of(claim, "aware", claim.config.seed)[2].threads
+    pipeline.settings = replace(pipeline.settings, threads=threads or pipeline.settings.threads)
     place = pd.Index(encoded_compounds(claim)["compound"])
     known = vectors(claim, home)[place.get_indexer(pd.Index(rows["compound"]))]
     for number, part in enumerate(blocks(len(rows))):
