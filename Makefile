@@ -48,11 +48,12 @@ install: $(VENV)/.installed $(CELLPROFILER)/dopaint-requirements.txt $(CP_MEASUR
 test: install  ## install, then the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"
 
-check: install  ## what CI runs: format, lint, types, import contracts, all tests
+check: install  ## what CI runs: format, lint, types, import contracts, audit of the dependencies, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python deploy/audit.py
 	$(PYTEST)
 
 format: install  ## write the format and the safe lint fixes

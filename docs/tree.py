@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- tree: python docs/tree.py -->", "<!-- end of tree -->"
 ROOMS = ("chem", "ldm", "causal", "profiling", "service", "dopaint")
 #: Folders of which each file or folder directly inside gets a line.
-SHELVES = ("configs", "models", "benchmarks", "docs")
+SHELVES = ("configs", "models", "benchmarks", "deploy", "docs")
 COLUMN = 34
 LONGEST = 100
 
