@@ -26,7 +26,7 @@ from profiling.profiles import Profiles
 from service.embedder_screen import ScreenConfig, paint
 from service.embedder_targets import measure_rows, write_targets
 from service.measure import Options
-from service.representation_scores import MECHANISM, REPLICATES, STEPS, gain, prepared
+from service.representation_scores import MECHANISM, REPLICATES, STEPS, complete, gain, prepared
 from service.representations import chosen, untrained_twin
 
 CONTROL = "IAZDPXIOMUYVGZ-UHFFFAOYSA-N"
@@ -151,11 +151,10 @@ def trex(lab: Lab) -> list[Verdict]:
     parts: dict[str, Profiles] = {}
     for split in ("train", "test"):
         fields = measure_rows(data, options, chosen(data, split, lab.rows)).profiles
-        parts[split] = fields.rows(np.isfinite(fields.values).all(axis=1))
+        parts[split] = complete(fields)
     home, away = sorted(table["cell_line"].unique(), reverse=True)
     train = parts["train"].rows(parts["train"].column("cell_line") == home)
-    counts = ("Count_Cells", "Count_Nuclei", "Metadata_Count_Cells", "Metadata_Count_Nuclei")
-    names = [n for n in train.names if n not in counts]
+    names = [n for n in train.names if n in parts["test"].names]
     train = train.features(names)
     made = []
     for objective in ("compound", "moa"):

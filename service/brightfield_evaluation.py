@@ -22,6 +22,7 @@ from profiling.steps import run_steps
 from service.embedder_targets import measure_rows
 from service.errors import InvalidRequest
 from service.measure import Options
+from service.representation_scores import complete
 
 Progress = Callable[[int, int, str], None]
 #: MAD of each plate and time to its DMSO, then Harmony over replicas and fields of view (their MAD+Harmony/FOV).
@@ -68,9 +69,7 @@ class Evaluation:
 
 def corrected(fields: Profiles, config: BrightfieldConfig) -> tuple[Profiles, np.ndarray]:
     """The steps of a normalisation, on the wells whose cells were measured."""
-    counts = ("Count_Cells", "Count_Nuclei", "Metadata_Count_Cells", "Metadata_Count_Nuclei")
-    wells = fields.features([n for n in fields.names if n not in counts])
-    wells = wells.rows(np.isfinite(wells.values).all(axis=1))
+    wells = complete(fields)
     done = run_steps(wells, list(NORMALISATIONS[config.normalisation]), wells.column("compound") == config.control)
     return done.profiles, done.controls
 

@@ -16,7 +16,7 @@ from profiling.embedders.evaluate.doses import folds_of
 from profiling.embedding import coordinates
 from profiling.enrichment import enrichment
 from profiling.metrics import interpolated_average_precision
-from profiling.profiles import META, InvalidProfiles, Profiles, aggregate
+from profiling.profiles import COUNT_CELLS, COUNT_NUCLEI, META, InvalidProfiles, Profiles, aggregate
 from profiling.retrieval import Pairing, average_precisions, unit_rows
 from profiling.shuffle import found
 from profiling.steps import run_steps
@@ -45,19 +45,25 @@ class ScoreConfig:
 
 def prepared(fields: Profiles, control: str, steps: Sequence[dict[str, Any]] = STEPS) -> tuple[Profiles, np.ndarray]:
     """Fields to wells (means), each plate to its controls, selected, PCA: profiles and which are controls. Wells
-    without a measured cell and plates with fewer than two controls are left out."""
+    without a measured cell and plates with fewer than two controls are left out; so is the cell count."""
     wells = aggregate(fields, [c for c in ("plate", "well", "compound") if META + c in fields.meta.columns])
-    counts = [n for n in wells.names if n.startswith("Metadata") or n in ("Count_Cells", "Count_Nuclei")]
-    wells = wells.features([n for n in wells.names if n not in counts])
-    there = np.isfinite(wells.values).any(axis=0)
-    wells = wells.features([n for n, ok in zip(wells.names, there, strict=True) if ok])
-    wells = wells.rows(np.isfinite(wells.values).all(axis=1))
+    wells = complete(wells)
     controls = wells.column("compound") == control
     plate = wells.column("plate")
     kept = np.isin(plate, sorted({p for p in set(plate) if (controls & (plate == p)).sum() >= 2}))
     wells, controls = wells.rows(kept), controls[kept]
     done = run_steps(wells, list(steps), controls)
     return done.profiles, done.controls
+
+
+def complete(profiles: Profiles, missing: float = 0.01) -> Profiles:
+    """Rows without NaN in the features that at most `missing` of the measured rows lack; without the cell counts."""
+    own = profiles.features([n for n in profiles.names if n not in (COUNT_CELLS, COUNT_NUCLEI)])
+    own = own.rows(np.isfinite(own.values).any(axis=1))
+    kept = ~np.isfinite(own.values)
+    names = [n for n, share in zip(own.names, kept.mean(axis=0), strict=True) if share <= missing]
+    own = own.features(names)
+    return own.rows(np.isfinite(own.values).all(axis=1))
 
 
 def consensus(wells: Profiles, controls: Bool[np.ndarray, " n"]) -> Profiles:

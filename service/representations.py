@@ -26,7 +26,7 @@ from service.errors import InvalidRequest
 from service.measure import Options
 from service.real.chart import CAPTION, score_chart
 from service.real.study import Study, write
-from service.representation_scores import ScoreConfig, consensus, gain, prepared, scores
+from service.representation_scores import ScoreConfig, complete, consensus, gain, prepared, scores
 from service.version import __version__
 
 Progress = Callable[[int, int, str], None]
@@ -162,11 +162,8 @@ def refined(
     assert base.options is not None
     rows = chosen(data, "train", config.fit_rows)
     train = measure_rows(data, base.options, rows, progress=progress).profiles
-    test = base.fields
-    kept = np.isfinite(train.values).mean(axis=0) > 0.9
-    names = [n for n, ok in zip(train.names, kept, strict=True) if ok]
-    train, test = train.features(names), test.features(names)
-    train = train.rows(np.isfinite(train.values).all(axis=1))
+    train = complete(train)
+    test = base.fields.features(train.names)
     test = test.rows(np.isfinite(test.values).all(axis=1))
     made = {}
     for objective in ("compound", "moa"):
