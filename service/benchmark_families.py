@@ -1,8 +1,8 @@
 """What each family of the engine `fast` takes on one field, next to its floor, and the cost of a field against cells.
 
 Floors are operations, not wishes: texture must raise five counters for each pixel pair (the cell, two single levels, a
-sum, a difference), and a core stores once a cycle; granularity must bring each pixel through two passes a step whose
-chain of a maximum and a minimum is two cycles. They are turned into time at 3 GHz.
+sum, a difference), and a core stores once a cycle; granularity must read each pixel twice a step and write it once,
+four cycles. They are turned into time at 3 GHz.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import scipy.ndimage
 import skimage.morphology
 from fast_golden import CHANNELS, FIELDS, OBJECTS, far, load
 
-from profiling.engines.families import float32_sums, granularity, grey_morphology
+from profiling.engines.families import component_tree, float32_sums, granularity, grey_morphology
 from profiling.engines.families.regions import regions
 from profiling.engines.pipeline_settings import Granularity
 from profiling.engines.settings import InvalidSettings
@@ -48,11 +48,49 @@ def test_reconstruction_is_scikit_images(smooth: float, seed: int) -> None:
     mask = (scipy.ndimage.gaussian_filter(mask, smooth) if smooth else mask).astype(np.int32)
     seeds = np.where(rng.random(mask.shape) < 0.03, mask, np.maximum(mask - 900, 0)).astype(np.int32)
     expected = skimage.morphology.reconstruction(seeds, mask, footprint=skimage.morphology.disk(1))
-    framed, limit = (np.pad(a, 1, constant_values=-1) for a in (seeds, mask))
-    waiting = np.zeros(framed.size, bool)
-    grey_morphology.reconstruct(framed, limit, np.empty(4096, np.int32), waiting)
-    np.testing.assert_array_equal(framed[1:-1, 1:-1], expected)
-    assert not waiting.any()
+    tree, out = component_tree.Tree(mask), np.empty_like(mask)
+    tree.reconstruct(seeds, out)
+    np.testing.assert_array_equal(out, expected)
+    # What is left is a picture again: a second, lower seed cuts it further.
+    lower = np.maximum(seeds - rng.integers(0, 700, seeds.shape).astype(np.int32), mask.min())
+    again = skimage.morphology.reconstruction(lower, out, footprint=skimage.morphology.disk(1))
+    tree.reconstruct(lower, out)
+    np.testing.assert_array_equal(out, again)
+
+
+@pytest.mark.parametrize("levels", [2, 60, 1 << 20])
+def test_spectra_of_reconstructions_are_scikit_images(levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    smooth = scipy.ndimage.gaussian_filter(rng.random((45, 61)), 1.2)
+    picture = (np.round((smooth - smooth.min()) * levels) / levels).astype(np.float32)
+    eroded = picture
+    for found in granularity.reconstructions(picture, 6)[1:]:
+        eroded = skimage.morphology.erosion(eroded, skimage.morphology.disk(1))
+        expected = skimage.morphology.reconstruction(eroded, picture, footprint=skimage.morphology.disk(1))
+        np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_a_way_through_a_spiral_and_a_single_column() -> None:
+    mask = np.zeros((21, 21), np.int32)
+    y = x = 10
+    length, path = 2, [(10, 10)]
+    for turn in range(16):
+        for _ in range(length):
+            y, x = y + (0, 1, 0, -1)[turn % 4], x + (1, 0, -1, 0)[turn % 4]
+            if 0 <= y < 21 and 0 <= x < 21:
+                path.append((y, x))
+        length += 2 * (turn % 2)
+    for k, place in enumerate(path):
+        mask[place] = 9 - k // 40
+    seed = np.zeros_like(mask)
+    seed[path[0]] = 9
+    out = np.empty_like(mask)
+    component_tree.Tree(mask).reconstruct(seed, out)
+    expected = skimage.morphology.reconstruction(seed, mask, footprint=skimage.morphology.disk(1))
+    np.testing.assert_array_equal(out, expected)
+    column, out = np.array([[3], [1], [4]], np.int32), np.empty((3, 1), np.int32)
+    component_tree.Tree(column).reconstruct(np.array([[2], [1], [1]], np.int32), out)
+    assert out.ravel().tolist() == [2, 1, 1]
 
 
 @pytest.mark.parametrize("shape", [(9, 12), (33, 17)])
@@ -75,7 +113,7 @@ def test_the_operator_is_resampling_and_then_means(subsample: float) -> None:
     grid = np.mgrid[: labels.shape[0], : labels.shape[1]] * np.array(scale)[:, None, None]
     large = scipy.ndimage.map_coordinates(picture.astype(float), grid, order=1)
     expected = scipy.ndimage.mean(large, labels, np.arange(1, 5))
-    found = granularity.operator(of, (small[0], small[1]), subsample).means(np.pad(picture, 1, constant_values=9))
+    found = granularity.operator(of, (small[0], small[1]), subsample).means(picture[None])[:, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 

@@ -90,6 +90,17 @@ def _thresholded(name: str) -> list[Column]:
     return [(IMAGE, f"Threshold_{measure}_{name}") for measure in measures]
 
 
+def owners_of(step: Step) -> tuple[str, ...]:
+    """Names of the objects that a step measures."""
+    if isinstance(step, settings.Distribution):
+        return tuple(owner for owner, _, _ in step.centres)
+    if isinstance(step, settings.Neighbours):
+        return (step.objects,)
+    if isinstance(step, settings.ImageQuality | segment.Primary | segment.Secondary | segment.Tertiary):
+        return ()
+    return step.objects
+
+
 def made_by(step: Step) -> tuple[str, ...]:
     """Names of the objects that a step makes."""
     if isinstance(step, segment.Secondary):
@@ -214,39 +225,43 @@ def _run(step: Step, record: _Record) -> None:
         _identify(step, record)
         return
     pictures, stable = record.pictures, record.stable
+    # Kinds of objects that nobody made, as all that are wanted were given, are not measured.
+    owners = [name for name in owners_of(step) if name in record.objects]
     if isinstance(step, settings.Neighbours):
+        if not owners or step.neighbours not in record.objects:
+            return
         table = neighbours.measure(record.objects[step.objects], record.objects[step.neighbours], step)
         record.add(step.objects, neighbours.names(step), table)
     elif isinstance(step, settings.ImageQuality):
         orders = record.orders([image for group in step.groups for image in group.images])
         record.image(image_quality.image_names(step), image_quality.measure_image(pictures, step, orders=orders))
     elif isinstance(step, settings.Distribution):
-        for owner, _, _ in step.centres:
+        for owner in owners:
             record.add(owner, radial.names(step), radial.measure(record.regions(owner), pictures, step, stable=stable))
     elif isinstance(step, settings.SizeShape):
-        for owner in step.objects:
+        for owner in owners:
             record.add(owner, areashape.names(step), areashape.measure(record.regions(owner), step, stable=stable))
     elif isinstance(step, settings.Colocalization):
         orders, costes = record.orders(step.images), colocalization.thresholds(pictures, step)
         record.image(colocalization.image_names(step), colocalization.measure_image(pictures, step))
-        for owner in step.objects:
+        for owner in owners:
             of = record.regions(owner)
             table = colocalization.measure(of, pictures, step, orders=orders, costes=costes, stable=stable)
             record.add(owner, colocalization.names(step), table)
     elif isinstance(step, settings.Granularity):
-        found = {owner: record.regions(owner) for owner in step.objects}
+        found = {owner: record.regions(owner) for owner in owners}
         tables, whole = granularity.measure_all(found, pictures, step)
         record.image(granularity.image_names(step), whole)
-        for owner in step.objects:
+        for owner in owners:
             record.add(owner, granularity.names(step), tables[owner])
     elif isinstance(step, settings.Intensity):
         orders = record.orders(step.images)
-        for owner in step.objects:
+        for owner in owners:
             table = intensity.measure(record.regions(owner), pictures, step, orders=orders, stable=stable)
             record.add(owner, intensity.names(step), table)
     else:
         record.image(texture.image_names(step), texture.measure_image(pictures, step))
-        for owner in step.objects:
+        for owner in owners:
             record.add(owner, texture.names(step), texture.measure(record.regions(owner), pictures, step))
 
 

@@ -72,19 +72,19 @@ def prepare(
     of = {name: regions(objects.labels) for name, objects in found.objects.items()}
     extras: dict[str, np.ndarray] = {}
     for step in plan.steps:
+        owners = [name for name in fast_field.owners_of(step) if name in of]
         if isinstance(step, settings.Colocalization):
             names, values = colocalization.image_names(step), colocalization.measure_image(pictures, step)
             image.update(zip(names, values.tolist(), strict=True))
             for (a, b), limits in colocalization.thresholds(pictures, step).items():
                 extras[f"costes/{a}/{b}"] = np.array(limits, np.float64)
         elif isinstance(step, settings.SizeShape | settings.Distribution):
-            owners = step.objects if isinstance(step, settings.SizeShape) else [owner for owner, _, _ in step.centres]
             for owner in owners:
                 extras[f"hull/{owner}"] = areashape.hull_parts(of[owner])
                 if isinstance(step, settings.Distribution) and not stable:
                     extras[f"centre/{owner}"] = _centres(of[owner])
         elif isinstance(step, settings.Intensity) and not stable:
-            for owner in step.objects:
+            for owner in owners:
                 for channel in step.images:
                     extras[f"brightest/{owner}/{channel}"] = _brightest(of[owner], pictures[channel])
     labels = {name: objects.labels for name, objects in found.objects.items()}

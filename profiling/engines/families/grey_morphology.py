@@ -1,4 +1,4 @@
-"""Grey-scale morphology of MeasureGranularity on whole numbers: erosion by a cross, opening by a disk, reconstruction.
+"""Grey-scale morphology of MeasureGranularity on whole numbers: erosion by a cross, opening by a disk.
 
 A float32 that is not negative orders as its bits do, and morphology only compares and copies; so pictures come and go
 as int32 views, whose minimum and maximum take one step. The results are those of scikit-image to the last bit.
@@ -64,53 +64,3 @@ def _erode_disk(picture, reach):
                         for x in range(width):
                             target[x] = min(target[x], source[x])
     return out
-
-
-@njit(cache=True, nogil=True)
-@no_type_check
-def reconstruct(seed, mask, queue, waiting):
-    """Reconstruction by dilation, 4-connected, in place in `seed` ≤ `mask` (Vincent 1993, hybrid).
-
-    Both int32 [h, w] with a frame of one pixel of −1 around values of at least 0. One raster and one anti-raster pass,
-    then a ring of the pixels that can still pass something on: `queue` int32 [a power of two, at least h w], and
-    `waiting` bool [h w], false before and after.
-    """
-    height, width = seed.shape
-    for y in range(1, height - 1):
-        row, limit, above = seed[y], mask[y], seed[y - 1]
-        for x in range(1, width - 1):
-            row[x] = min(max(row[x], above[x]), limit[x])
-        v = row[0]
-        for x in range(1, width - 1):
-            v = min(max(v, row[x]), limit[x])
-            row[x] = v
-    head = tail = 0
-    around = queue.size - 1
-    for y in range(height - 2, 0, -1):
-        row, limit, below, limit_below = seed[y], mask[y], seed[y + 1], mask[y + 1]
-        for x in range(1, width - 1):
-            row[x] = min(max(row[x], below[x]), limit[x])
-        v = row[width - 1]
-        for x in range(width - 2, 0, -1):
-            v = min(max(v, row[x]), limit[x])
-            row[x] = v
-        # Who can still give to the right or below; what lies to the left and above comes later in this pass.
-        for x in range(1, width - 1):
-            if min(row[x], limit[x + 1]) > row[x + 1] or min(row[x], limit_below[x]) > below[x]:
-                queue[tail] = y * width + x
-                waiting[y * width + x] = True
-                tail += 1
-    values, limits = seed.ravel(), mask.ravel()
-    while head != tail:
-        q = queue[head]
-        head = (head + 1) & around
-        waiting[q] = False
-        v = values[q]
-        for near in (q - width, q - 1, q + 1, q + width):
-            given = min(v, limits[near])
-            if given > values[near]:
-                values[near] = given
-                if not waiting[near]:
-                    waiting[near] = True
-                    queue[tail] = near
-                    tail = (tail + 1) & around

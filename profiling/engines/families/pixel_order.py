@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt32
 from numba import njit
 
 Orders = Mapping[str, Int32[np.ndarray, " p"]]
@@ -20,6 +20,12 @@ def rising(picture: Float32[np.ndarray, "h w"]) -> Int32[np.ndarray, " p"]:
     """Places in the raveled picture by rising value, equal values in raster order; values must not be negative."""
     flat = np.ascontiguousarray(picture).ravel() + np.float32(0.0)  # -0 becomes 0
     return _radix(flat.view(np.uint32))
+
+
+def by_bits(keys: UInt32[np.ndarray, " p"]) -> Int32[np.ndarray, " p"]:
+    """Places by rising key, equal keys in order."""
+    out: Int32[np.ndarray, " p"] = _radix(keys)
+    return out
 
 
 def of_channels(

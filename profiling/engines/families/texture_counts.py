@@ -123,14 +123,15 @@ def of_objects(start, ys, xs, flat, quantised, width, height, distances, rows, c
     for d in distances:
         pad = max(pad, d)
     stride = width + 2 * pad
-    key = np.zeros((height + pad) * stride, np.int32)  # object above bit 8, level below
-    places = np.empty(flat.size, np.int32)
+    # Unsigned throughout: a signed index is asked each time whether it counts from the end. Every offset is positive.
+    key = np.zeros((height + pad) * stride, np.uint32)  # object above bit 8, level below
+    places = np.empty(flat.size, np.uint32)
     for k in range(start.size - 1):
         for p in range(start[k], start[k + 1]):
             places[p] = ys[p] * stride + xs[p] + pad
             level = quantised[flat[p]]
             if level > 0:
-                key[places[p]] = ((k + 1) << 8) | level
+                key[places[p]] = np.uint32(((k + 1) << 8) | level)
     single, minus = np.zeros(256, np.int64), np.zeros(256, np.int64)
     plus = np.zeros(512, np.int64)
     counts = np.zeros(256 * 256, np.int32)
@@ -139,42 +140,42 @@ def of_objects(start, ys, xs, flat, quantised, width, height, distances, rows, c
     for c in range(grow.shape[1]):
         grow[0, c] = 2.0 * (table[c + 1] - table[c])
         grow[1, c] = table[2 * c + 2] - table[2 * c]
+    most, eight, mask = np.int32(grow.shape[1]), np.uint32(8), np.uint32(255)
     for k in range(start.size - 1):
         low, high = 256, 0
         for p in range(start[k], start[k + 1]):
-            level = key[places[p]] & 255
+            level = np.int64(key[places[p]] & mask)
             if level > 0:
                 low, high = min(low, level), max(high, level)
         span = high - low + 1
-        tag = k + 1
+        tag, least, side = np.uint32(k + 1), np.uint32(low), np.uint32(span)
         for s in range(distances.size):
             empty = high == 0
             for direction in range(4):
                 if empty:
                     break
-                offset = distances[s] * (rows[direction] * stride + columns[direction])
+                offset = np.uint32(distances[s] * (rows[direction] * stride + columns[direction]))
                 pairs = 0
                 square = 0
                 clog = 0.0
                 for p in range(start[k], start[k + 1]):
-                    q = places[p]
-                    other = key[q + offset]
-                    if other >> 8 != tag or key[q] == 0:
+                    here, other = key[places[p]], key[places[p] + offset]
+                    if (other >> eight) != tag or here == 0:
                         continue
-                    a, b = (key[q] & 255) - low, (other & 255) - low
+                    a, b = (here & mask) - least, (other & mask) - least
                     pairs += 1
                     single[a] += 1
                     single[b] += 1
                     plus[a + b] += 1
-                    d = abs(a - b)
+                    d = max(a, b) - min(a, b)
                     minus[d] += 1
-                    cell = min(a, b) * span + max(a, b)
+                    cell = min(a, b) * side + max(a, b)
                     c = counts[cell]
-                    counts[cell] = c + 1
-                    same = 1 if d == 0 else 0
-                    square += (2 + 2 * same) * (2 * c + 1)
-                    if c < grow.shape[1]:
-                        clog += grow[same, c]
+                    counts[cell] = c + np.int32(1)
+                    same = np.uint32(1) if d == 0 else np.uint32(0)
+                    square += (2 + 2 * np.int64(same)) * (2 * np.int64(c) + 1)
+                    if c < most:
+                        clog += grow[same, np.uint32(c)]
                     elif same == 1:
                         clog += _clog(2 * c + 2, table) - _clog(2 * c, table)
                     else:
@@ -199,7 +200,12 @@ def of_picture(quantised, distances, rows, columns, table, out):
             low, high = min(low, quantised[y, x]), max(high, quantised[y, x])
     low, high = int(low), int(high)
     span = high - low + 1
+    levels, side = np.empty(quantised.shape, np.uint8), np.uint32(span)
+    for y in range(height):
+        for x in range(width):
+            levels[y, x] = quantised[y, x] - low
     counts = np.zeros((span, span), np.int32)
+    cells = counts.ravel()
     single, minus = np.zeros(span, np.int64), np.zeros(span, np.int64)
     plus = np.zeros(2 * span, np.int64)
     for s in range(distances.size):
@@ -209,7 +215,7 @@ def of_picture(quantised, distances, rows, columns, table, out):
                 return False
             for y in range(height - dy):
                 for x in range(max(0, -dx), min(width, width - dx)):
-                    counts[quantised[y, x] - low, quantised[y + dy, x + dx] - low] += 1
+                    cells[np.uint32(levels[y, x]) * side + np.uint32(levels[y + dy, x + dx])] += 1
             pairs = (height - dy) * (width - abs(dx))
             square = 0
             clog = 0.0

@@ -98,30 +98,31 @@ def measure(
 def _step(step: Step, batch: _Batch, stable: bool) -> Iterator[Measured]:
     """What one step measures; nothing where it was done when the fields were prepared."""
     planes, image = batch.planes, fast_field.IMAGE
+    owners = [name for name in fast_field.owners_of(step) if name in batch.prepared[0].labels]
     if isinstance(step, settings.ImageQuality):
         yield image, host_quality.image_names(step), image_quality.measure(planes, batch.hosts, step)
     elif isinstance(step, settings.Distribution):
-        for owner, _, _ in step.centres:
+        for owner in owners:
             centres = None if stable else batch.extra(f"centre/{owner}")
             circles = batch.extra(f"hull/{owner}")[:, 3:]
             values = radial.measure(batch.lists(owner), planes, step, centres, circles)
             yield owner, host_radial.names(step), values
     elif isinstance(step, settings.SizeShape):
-        for owner in step.objects:
+        for owner in owners:
             values = shapes.measure(batch.lists(owner), step, batch.extra(f"hull/{owner}"), stable=stable)
             yield owner, areashape.names(step), values
     elif isinstance(step, settings.Colocalization):
         costes = _costes(batch)
-        for owner in host_colocalization.names(step) and step.objects:
+        for owner in host_colocalization.names(step) and owners:
             values = colocalization.measure(batch.lists(owner), planes, step, costes, stable=stable)
             yield owner, host_colocalization.names(step), values
     elif isinstance(step, settings.Granularity):
-        tables, whole = granularity.measure({owner: batch.lists(owner) for owner in step.objects}, planes, step)
+        tables, whole = granularity.measure({owner: batch.lists(owner) for owner in owners}, planes, step)
         yield image, host_granularity.image_names(step), whole
-        for owner in step.objects:
+        for owner in owners:
             yield owner, host_granularity.names(step), tables[owner]
     elif isinstance(step, settings.Intensity):
-        for owner in step.objects:
+        for owner in owners:
             places = [batch.extra(f"brightest/{owner}/{name}") for name in step.images] if not stable else None
             brightest = None if places is None else torch.stack(places, dim=1)
             values = intensity.measure(batch.lists(owner), planes, step.images, brightest)
@@ -130,7 +131,7 @@ def _step(step: Step, batch: _Batch, stable: bool) -> Iterator[Measured]:
         asked = (planes, step.images, step.scales, step.levels)
         if step.where != "Objects":
             yield image, host_texture.image_names(step), texture.measure(batch.whole(), *asked, whole=True)
-        for owner in step.objects if step.where != "Images" else ():
+        for owner in owners if step.where != "Images" else ():
             yield owner, host_texture.names(step), texture.measure(batch.lists(owner), *asked)
 
 
