@@ -34,10 +34,10 @@ class GateConfig:
     """
 
     pairs: int = 64
-    compound_draws: int = 16
-    source_draws: int = 4
+    compound_draws: int = 12
+    source_draws: int = 6
     batch_draws: int = 8
-    well_draws: int = 16
+    well_draws: int = 12
     truth: int = 2
     seed: int = 4200
     cosine: float = 0.6
