@@ -154,15 +154,14 @@ class Browser:
             raise AssertionError(thrown.get("exception", {}).get("description", thrown["text"]))
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 60) -> Any:
+    def until(self, expression: str, seconds: float = 60) -> None:
         """Waits until an expression is true."""
         end = time.monotonic() + seconds
-        while not (value := self.js(expression)):
+        while not self.js(f"Boolean({expression})"):
             assert time.monotonic() < end, (
                 f"never true: {expression}; the page says: {self.js('document.body.innerText')}"
             )
             time.sleep(0.05)
-        return value
 
     def click(self, selector: str) -> None:
         """A real click of the mouse in the middle of an element."""

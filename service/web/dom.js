@@ -47,16 +47,18 @@ export function duration(seconds) {
   return minutes < 60 ? minutes + " min" : Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
 }
 
-/** Arrow keys, Home and End move the focus inside a table of buttons, of which one takes part in the Tab order. */
-export function arrows(table, selector) {
+/** Arrow keys, Home and End move the focus inside a table of buttons, of which one takes part in the Tab order.
+ *  `focused` had the focus before the table was filled again, and gets it back. */
+export function arrows(table, selector, focused = null) {
   const all = () =>
     [...table.querySelectorAll("tbody tr")]
       .map((line) => [...line.querySelectorAll(selector)])
       .filter((line) => line.length);
-  const first = table.querySelector(selector);
+  const first = focused || table.querySelector(selector);
   table.querySelectorAll(selector).forEach((one) => {
     one.tabIndex = one === first ? 0 : -1;
   });
+  if (focused) focused.focus({ preventScroll: true });
   const go = (event) => {
     const here = event.target.closest(selector);
     if (!here) return;

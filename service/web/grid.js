@@ -85,6 +85,8 @@ const sorted = (draws) =>
 const compare = (a, b) => a.localeCompare(b, undefined, { numeric: true });
 
 function build() {
+  const held = document.activeElement && document.activeElement.closest("#grid button.cell");
+  const focused = held && `button[data-draw="${held.dataset.draw}"][data-row="${held.dataset.row}"]`;
   const columns = sorted(now.draws).slice(0, now.shown);
   const spans = (key) =>
     columns.reduce((runs, one) => {
@@ -149,7 +151,7 @@ function build() {
     head,
     make("tbody", {}, ...lines),
   );
-  arrows($("grid"), "button.cell");
+  arrows($("grid"), "button.cell", focused && $("grid").querySelector(focused));
   if (watcher) watcher.disconnect();
   watcher = new IntersectionObserver(
     (entries) =>

@@ -6,6 +6,7 @@ import { $, arrows, decimal, make, plural, signed } from "./dom.js";
 
 const CHANCE = 0.05; // share of 95 % intervals that leave out zero where nothing happens
 const MOST_FEATURES = 12;
+const BOOKKEEPING = ["Number", "Parent", "Children"]; // how the engine numbers objects: the cell count once more
 let effects = null,
   effectsAt = "",
   singles = new Set();
@@ -17,101 +18,93 @@ export async function showHeat(links) {
   effectsAt = links.effects;
   effects = null;
   singles = new Set(map.channels.filter((name) => name !== "none" && !name.includes("+")));
-  const rows = [];
-  for (const compartment of map.compartments) {
-    for (const family of map.families) {
-      const cells = map.cells.filter((one) => one.compartment === compartment && one.family === family);
-      if (cells.length) rows.push({ compartment, family, cells });
-    }
-  }
   const largest = Math.max(0.5, ...map.cells.map((one) => Math.abs(one.mean ?? 0)));
-  const columns = columnsOf(map);
-  const head = make(
-    "tr",
-    {},
-    make("td", { colspan: 2 }),
-    ...columns.map((one) => make("th", { scope: "col" }, one.words)),
-  );
-  let before = "";
-  const body = rows.map(({ compartment, family, cells }) => {
-    const first = compartment !== before;
-    before = compartment;
-    const line = make("tr", { class: first ? "first" : null });
-    if (first)
-      line.append(
-        make(
-          "th",
-          {
-            scope: "rowgroup",
-            class: "compartment",
-            rowspan: rows.filter((one) => one.compartment === compartment).length,
-          },
-          compartment,
-        ),
-      );
-    line.append(make("th", { scope: "row" }, words(family)));
-    for (const column of columns)
-      line.append(
-        make(
-          "td",
-          {},
-          ...cells
-            .filter((one) => column.names.includes(one.channel))
-            .map((one) => cell(one, largest, column.names.length > 1)),
-        ),
-      );
-    return line;
+  const alone = map.cells.filter((one) => !one.channel.includes("+") && !BOOKKEEPING.includes(one.family));
+  const between = map.cells.filter((one) => one.channel.includes("+"));
+  const columns = [...singles].map((name) => [name, name]);
+  if (map.channels.includes("none")) columns.push(["none", "No channel"]);
+  const what = "Effects in " + map.unit + " by compartment, ";
+  fill($("heat"), what + "family of features and channel", alone, columns, {
+    order: [map.compartments, map.families],
+    rowOf: (one) => [one.compartment, one.family],
+    columnOf: (one) => one.channel,
+    largest,
   });
-  $("heat").replaceChildren(
-    make("caption", { class: "unseen" }, "Effects in " + map.unit + " by compartment, family of features and channel"),
-    make("thead", {}, head),
-    make("tbody", {}, ...body),
+  fill(
+    $("heat-pairs"),
+    what + "of features of two channels",
+    between,
+    [...singles].map((name) => [name, name]),
+    {
+      order: [map.compartments, [...singles]],
+      rowOf: (one) => [one.compartment, one.channel.split("+")[0]],
+      columnOf: (one) => one.channel.split("+")[1],
+      largest,
+    },
   );
-  arrows($("heat"), "button.heat");
+  $("pairs").hidden = !between.length;
   $("heat-scale").replaceChildren(
     make("span", {}, "−" + decimal(largest, 1)),
     make("span", { class: "ramp", "aria-hidden": "true" }),
     make("span", {}, "+" + decimal(largest, 1) + " " + map.unit),
   );
   $("heat-detail").replaceChildren();
-  $("heat-section").hidden = !rows.length;
+  $("heat-section").hidden = !alone.length;
 }
 
-/** Single channels first, then pairs of channels in one column, then what has no channel. */
-function columnsOf(map) {
-  const single = map.channels.filter((name) => name !== "none" && !name.includes("+"));
-  const pairs = map.channels.filter((name) => name.includes("+"));
-  const columns = single.map((name) => ({ words: name, names: [name] }));
-  if (map.channels.includes("none")) columns.push({ words: "No channel", names: ["none"] });
-  if (pairs.length) columns.push({ words: "Two channels", names: pairs });
-  return columns;
+/** A table of fields: rows in two levels, one column a channel. */
+function fill(table, caption, cells, columns, { order, rowOf, columnOf, largest }) {
+  const [outer, inner] = order;
+  const head = make(
+    "tr",
+    {},
+    make("td", { colspan: 2 }),
+    ...columns.map(([, name]) => make("th", { scope: "col" }, name)),
+  );
+  const body = [];
+  for (const group of outer) {
+    const members = inner.filter((name) => cells.some((one) => rowOf(one).join() === [group, name].join()));
+    members.forEach((name, n) => {
+      const here = cells.filter((one) => rowOf(one).join() === [group, name].join());
+      const line = make("tr", { class: n ? null : "first" });
+      if (!n) line.append(make("th", { scope: "rowgroup", class: "compartment", rowspan: members.length }, group));
+      line.append(make("th", { scope: "row" }, words(name)));
+      for (const [channel] of columns) {
+        line.append(
+          make("td", {}, ...here.filter((one) => columnOf(one) === channel).map((one) => field(one, largest))),
+        );
+      }
+      body.push(line);
+    });
+  }
+  table.replaceChildren(
+    make("caption", { class: "unseen" }, caption),
+    make("thead", {}, head),
+    make("tbody", {}, ...body),
+  );
+  if (cells.length) arrows(table, "button.heat");
 }
 
 /** "AreaShape" -> "Area shape". */
 const words = (family) => family.replace(/([a-z])([A-Z])/g, (_, a, b) => a + " " + b.toLowerCase());
 
-function cell(one, largest, named) {
+function field(one, largest) {
   const share = Math.min(1, Math.abs(one.mean ?? 0) / largest);
   const beyond = one.share_beyond === null ? "" : Math.round(100 * one.share_beyond) + " %";
+  const size = plural(one.n_features, "feature");
+  const clear = beyond ? `, ${beyond} of them clear of zero` : "";
+  const place = [one.compartment, words(one.family), one.channel].join(", ");
   const button = make(
     "button",
     {
       type: "button",
-      class: "heat" + (named ? " pair" : "") + (one.share_beyond > 2 * CHANCE ? " moved" : ""),
-      "aria-label":
-        [one.compartment, words(one.family), one.channel].join(", ") +
-        ": mean effect " +
-        signed(one.mean) +
-        " over " +
-        plural(one.n_features, "feature") +
-        (beyond ? ", " + beyond + " of them clear of zero" : "") +
-        ". List them",
-      title: one.channel + ", " + plural(one.n_features, "feature"),
+      class: "heat" + (one.share_beyond > 2 * CHANCE ? " moved" : ""),
+      "aria-label": `${place}: mean effect ${signed(one.mean)} over ${size}${clear}. List them`,
+      title: `${place}: ${size}`,
       click: () => list(one),
     },
-    named ? make("small", {}, one.channel.replace("+", " + ")) : null,
     signed(one.mean, 1),
-    named ? null : make("small", {}, beyond),
+    make("small", {}, beyond),
   );
   button.style.setProperty("--share", Math.round(100 * Math.sqrt(share)) + "%");
   button.classList.add((one.mean ?? 0) < 0 ? "down" : "up");

@@ -107,42 +107,40 @@ export function labelsTable(table, kind, what, most, onCompound) {
     ),
     make("th", { scope: "col" }, "Evidence: closest reference compounds"),
   );
-  const rows = kind.ranking
-    .slice(0, most)
-    .map((one) =>
+  const rows = kind.ranking.slice(0, most).map((one) =>
+    make(
+      "tr",
+      { "data-label": one.label, class: one.label === kind.call ? "called" : null },
       make(
-        "tr",
-        { "data-label": one.label, class: one.label === kind.call ? "called" : null },
-        make(
-          "th",
-          { scope: "row" },
-          one.label,
-          one.label === kind.call ? make("span", { class: "chip called" }, "called") : null,
-        ),
-        make("td", { class: "bars" }, bar(one.label, one)),
-        make("td", { class: "score" }, ...numbers(one)),
-        make("td", { class: "p" }, make("span", { class: "phone" }, "p "), probability(one.p)),
-        make("td", { class: "alike" }, make("span", { class: "phone" }, "structure "), decimal(one.structure)),
-        make(
-          "td",
-          { class: "compounds" },
-          ...(one.compounds || []).map((compound) =>
-            make(
-              "button",
-              {
-                type: "button",
-                class: "evidence",
-                title: "Pearson correlation of the profiles. Show the structure",
-                click: () => onCompound(compound, one.label),
-              },
-              compound.name,
-              " ",
-              make("span", {}, decimal(compound.similarity)),
-            ),
+        "th",
+        { scope: "row" },
+        one.label,
+        one.label === kind.call ? make("span", { class: "chip called" }, "called") : null,
+      ),
+      make("td", { class: "bars" }, bar(one.label, one)),
+      make("td", { class: "score" }, ...numbers(one)),
+      make("td", { class: "p" }, make("span", { class: "phone" }, "p "), probability(one.p)),
+      make("td", { class: "alike" }, make("span", { class: "phone" }, "structure "), decimal(one.structure)),
+      make(
+        "td",
+        { class: "compounds" },
+        ...(one.compounds || []).map((compound) =>
+          make(
+            "button",
+            {
+              type: "button",
+              class: "evidence",
+              title: "Pearson correlation of the profiles. Show the structure",
+              click: () => onCompound(compound, one.label),
+            },
+            compound.name,
+            " ",
+            make("span", {}, decimal(compound.similarity)),
           ),
         ),
       ),
-    );
+    ),
+  );
   table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 

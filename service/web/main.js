@@ -41,17 +41,21 @@ async function submit(event) {
     $("smiles").focus();
     return;
   }
-  $("go").disabled = true;
   try {
-    let job = await post("/v1/predictions", request, { "Idempotency-Key": await nameOf(request) });
-    if (["failed", "cancelled", "expired"].includes(job.status)) {
-      // asked before in this tab, without an answer: anew
-      sessionStorage.setItem("dopaint-tab", unique());
-      job = await post("/v1/predictions", request, { "Idempotency-Key": await nameOf(request) });
-    }
-    await open(job, request);
+    await open(await accepted(request), request);
   } catch (error) {
     complain(error);
+  }
+}
+
+/** The job of a request. The button rests only until the service has taken it: the next may be asked meanwhile. */
+async function accepted(request) {
+  $("go").disabled = true;
+  try {
+    const job = await post("/v1/predictions", request, { "Idempotency-Key": await nameOf(request) });
+    if (!["failed", "cancelled", "expired"].includes(job.status)) return job;
+    sessionStorage.setItem("dopaint-tab", unique()); // asked before in this tab, without an answer: anew
+    return await post("/v1/predictions", request, { "Idempotency-Key": await nameOf(request) });
   } finally {
     $("go").disabled = false;
   }
@@ -214,13 +218,15 @@ function ways() {
   });
 }
 
+/** What answers here; false while its model still loads. */
 async function facts() {
   const version = await get("/v1/version");
   evidence(version.evidence);
   $("open-key").hidden = version.auth !== "required";
-  $("version").textContent =
-    "dopaint " + version.dopaint + " · model " + version.model + " · evidence: " + version.evidence;
+  if (version.model === null) return false;
   offerContexts(await get("/v1/contexts"));
+  $("version").textContent = `dopaint ${version.dopaint} · model ${version.model} · evidence: ${version.evidence}`;
+  return true;
 }
 
 let keyAsked = null; // one dialog for all requests that wait for it
@@ -253,17 +259,11 @@ window.addEventListener("hashchange", fromFragment);
 
 /** The model may still be loading when the page is opened: ask again until it answers. */
 async function whenReady() {
-  for (let pause = 1000; ; pause = Math.min(8000, 1.5 * pause)) {
-    try {
-      await facts();
-      $("loading").hidden = true;
-      return;
-    } catch (error) {
-      if (error.status !== 503) throw error;
-      $("loading").hidden = false;
-      await new Promise((resolve) => setTimeout(resolve, pause));
-    }
+  for (let pause = 1000; !(await facts()); pause = Math.min(8000, 1.5 * pause)) {
+    $("loading").hidden = false;
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
+  $("loading").hidden = true;
 }
 
 whenReady()

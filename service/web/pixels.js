@@ -72,15 +72,19 @@ export function percentile(pictures, channel, share) {
   return 1;
 }
 
+const BRIGHTEST = 480; // of the sum of all colours that are on: beyond white, since few pixels are bright in all
+
 /** Mixes the channels that are on: each from black to white, in its colour; a single one in grey. */
 export function composite(picture, look) {
   const size = picture.height * picture.width;
   const out = new Uint8ClampedArray(4 * size);
-  const on = picture.channels.filter((name) => look.on.has(name));
+  const planes = picture.channels.map((name, plane) => ({ name, plane })).filter(({ name }) => look.on.has(name));
+  const colours = planes.map(({ name, plane }) => (planes.length === 1 ? [255, 255, 255] : colourOf(name, plane)));
+  const sums = [0, 1, 2].map((c) => colours.reduce((sum, colour) => sum + colour[c], 0));
+  const share = planes.length === 1 ? 1 : Math.min(1, BRIGHTEST / Math.max(...sums));
   for (let i = 0; i < size; i += 1) out[4 * i + 3] = 255;
-  for (const name of on) {
-    const plane = picture.channels.indexOf(name);
-    const [red, green, blue] = on.length === 1 ? [255, 255, 255] : colourOf(name, plane);
+  planes.forEach(({ name, plane }, n) => {
+    const [red, green, blue] = colours[n].map((value) => value * share);
     const black = look.black[name] * FULL;
     const gain = look.gain / Math.max(1, (look.white[name] - look.black[name]) * FULL);
     for (let i = 0; i < size; i += 1) {
@@ -89,7 +93,7 @@ export function composite(picture, look) {
       out[4 * i + 1] += green * value;
       out[4 * i + 2] += blue * value;
     }
-  }
+  });
   return new ImageData(out, picture.width, picture.height);
 }
 
