@@ -7,7 +7,7 @@ the direction of their class, so that rankings, intervals and evidence have some
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,18 @@ def _numbers(*words: object, n: int) -> Float[np.ndarray, " n"]:
 def class_of(smiles: str) -> str:
     """The hidden class of a molecule: by its first hetero atom or ring."""
     return "alpha" if "O" in smiles else "beta" if "N" in smiles else "gamma" if "c1" in smiles else ""
+
+
+@cache
+def _library() -> Reference:
+    from service.build_reference import ReferenceCompound, build_reference
+
+    compounds = [
+        ReferenceCompound(smiles, f"{moa} {i}", moa, f"T_{moa}|T_any")
+        for moa, members in LIBRARY.items()
+        for i, smiles in enumerate(members)
+    ]
+    return build_reference(FakeRoom(), compounds, EffectSettings(), LibrarySettings(draws=6, control_draws=24))
 
 
 class FakeRoom:
@@ -81,20 +93,9 @@ class FakeRoom:
         """Hashes of nothing, but stable ones."""
         return Provenance("0" * 64, "1" * 64, self._engine.rjust(64, "2"), EffectSettings().hash())
 
-    @cached_property
-    def _reference(self) -> Reference:
-        from service.build_reference import ReferenceCompound, build_reference
-
-        compounds = [
-            ReferenceCompound(smiles, f"{moa} {i}", moa, f"T_{moa}|T_any")
-            for moa, members in LIBRARY.items()
-            for i, smiles in enumerate(members)
-        ]
-        return build_reference(FakeRoom(), compounds, EffectSettings(), LibrarySettings(draws=6, control_draws=24))
-
     def reference(self) -> Reference:
-        """A library of three classes, made by this room."""
-        return self._reference
+        """A library of three classes, made by such a room."""
+        return _library()
 
     def standing(self, molecule: Molecule) -> Standing:
         """In the library: the fixed lists above."""
