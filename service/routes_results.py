@@ -18,6 +18,7 @@ from service.doors import Asker, Doors, Draw, Index, JobId, ranged
 from service.errors import InvalidRequest, NotFound
 from service.found import control_of, folder_of, molecule_of, picture_file, picture_or_none, result_file
 from service.heatmap import heatmap
+from service.own_pictures import pixel_size_of
 from service.pictures import COMPOSITE, WHITE, png
 from service.pixels import MEDIA_TYPE, raw
 from service.problems import documented
@@ -246,5 +247,5 @@ def _shown(doors: Doors, key: str, index: int, row: str, owner: str) -> Shown:
         file=lambda draw: picture_or_none(desk, key, index, draw, row, owner),
         white=WHITE,
         facts={name: str(value) for name, value in facts.items()} | {"conditions": card.conditions},
-        pixel_size_um=views.pixel_size_of(card),
+        pixel_size_um=pixel_size_of(card),
     )

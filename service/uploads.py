@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import tifffile
 
 from profiling.inputs.ome_tiff import channel_names
@@ -205,7 +206,7 @@ def _check_strips(tiff: tifffile.TiffFile) -> None:
         if int(page.compression) not in _DEFLATE:
             continue
         rows, columns = page.chunks[:2]
-        holds = rows * columns * page.dtype.itemsize
+        holds = rows * columns * np.dtype(page.dtype).itemsize
         for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
             tiff.filehandle.seek(start)
             opened = zlib.decompressobj().decompress(tiff.filehandle.read(length), holds + 1)

@@ -1,6 +1,7 @@
 """What stands in deploy/ starts this service: the settings are read, the unit and the container name real commands."""
 
 import importlib.util
+import os
 import ssl
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def fake_desk(settings: Settings) -> Desk:
 def test_ray_serve_answers_as_the_service_does(tmp_path: Path) -> None:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs Ray: pip install 'dopaint[cluster]'")
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     script = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import httpx, ray, time
@@ -115,7 +117,7 @@ from ray import serve
 from service.settings import Settings
 from service.cluster import deployment
 from tests.test_service_deploy import fake_desk
-there = {{"env_vars": {{"PYTHONPATH": {str(ROOT)!r}}}}}
+there = {{"env_vars": {{"PYTHONPATH": {path!r}}}}}
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=there)
 serve.start(http_options={{"host": "127.0.0.1", "port": 8741}})
 serve.run(deployment(Settings(data={str(tmp_path / "data")!r}, engine="fake", model="fake"), fake_desk))
