@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +30,7 @@ from service.errors import Later, problem_of, sentence
 from service.job import Job
 from service.job_files import JobFiles
 from service.job_run import Compound, RowsLost, Run, Task, start
+from service.job_states import MoleculeState
 from service.leases import LeaseLost, Leases
 from service.ledger import PICTURE, Note, row_note, subject_of
 from service.meter import Meter
@@ -98,9 +100,12 @@ class EngineRoom:
         self._rows.close()
         self._threads["clerk"].join()
         self._threads["painter"].join()
-        for pipe, name in ((self._to_measure, "measurer"), (self._to_keep, "keeper"), (self._to_close, "closer")):
-            pipe.put(None)  # type: ignore[attr-defined]
-            self._threads[name].join()
+        self._to_measure.put(None)
+        self._threads["measurer"].join()
+        self._to_keep.put(None)
+        self._threads["keeper"].join()
+        self._to_close.put(None)
+        self._threads["closer"].join()
         for key in list(self._runs):
             with suppress(LeaseLost, Later):
                 self._leases.release(key)
@@ -118,6 +123,21 @@ class EngineRoom:
                 run.dropped = True
                 self._rows.drop(run.job.owner, key)
         self._claim.set()
+
+    def states(self, key: str) -> list[MoleculeState] | None:
+        """The molecules of a job that is worked on; None: it is not."""
+        with self._lock:
+            run = self._runs.get(key)
+            return None if run is None else run.states()
+
+    def left(self, key: str) -> tuple[int, int, int] | None:
+        """Pictures left of a job, clients beside its own and itself, pictures left of all; None: it is not active."""
+        with self._lock:
+            run = self._runs.get(key)
+            if run is None:
+                return None
+            owners = len({one.job.owner for one in self._runs.values()})
+            return run.left(), owners, sum(one.left() for one in self._runs.values())
 
     def active(self) -> dict[str, str]:
         """Ids of the jobs that are worked on, and their owners."""
@@ -151,7 +171,7 @@ class EngineRoom:
                 beat = time.monotonic() + self._rules.heartbeat_s
             while len(self._runs) < self._rules.max_active_jobs and not self._stop.is_set():
                 busy = Counter(self.active().values())
-                job = self._patiently(lambda busy=busy: self._leases.claim(busy))
+                job = self._patiently(partial(self._leases.claim, busy))
                 if job is None:
                     break
                 self._begin(job)
@@ -205,11 +225,13 @@ class EngineRoom:
 
     def _measure(self) -> None:
         for some in batches(self._to_measure, self._measure_at_once):
-            some = [one for one in some if not one[0].run.dropped or self._unmeasured.release()]
-            if some and not self._stop.is_set():
-                answers = measure(self._room, [picture for _, picture in some])
-                self.meter.count(rows_measured=len(some))
-                for (task, _), answer in zip(some, answers, strict=True):
+            wanted = [(task, picture) for task, picture in some if not task.run.dropped]
+            for _ in range(len(some) - len(wanted)):
+                self._unmeasured.release()
+            if wanted and not self._stop.is_set():
+                answers = measure(self._room, [picture for _, picture in wanted])
+                self.meter.count(rows_measured=len(wanted))
+                for (task, _), answer in zip(wanted, answers, strict=True):
                     self._to_keep.put((task, answer))
 
     def _keep(self) -> None:
@@ -221,18 +243,16 @@ class EngineRoom:
                 run, compound = task.run, task.compound
                 if not run.dropped and not compound.closed and compound.error is None:
                     note = self._saved(task, what)
-                    if run.dropped:  # meanwhile: what was written last is no one's
-                        self._lost(run.job.id)
-                        note = None
-                    if note is not None:
-                        compound.noted += 1
+                    if key := self._dropped(run):  # meanwhile: what was written last is no one's
+                        self._lost(key)
+                    elif note is not None:
                         notes.setdefault(run.job.id, []).append(note)
                         stages[run.job.id] = "measuring" if note.kind != PICTURE else "painting"
                 if not isinstance(what, np.ndarray):
                     self._unmeasured.release()
                     rows.append((run, compound))
             if notes:
-                for key in self._patiently(lambda notes=notes, stages=stages: self._leases.note(notes, stages)):
+                for key in self._patiently(partial(self._leases.note, notes, stages)):
                     self._lost(key)
                 for key in notes:
                     self._changed(key)
@@ -256,6 +276,7 @@ class EngineRoom:
                 return row_note(folder, draw, what.outcomes[0])
             row = {str(k): v for k, v in run.rows(compound, [draw]).to_dict("records")[0].items()}
             self._patiently(lambda: run.files.save_picture(folder, draw, what, self._room.card, row), run)
+            compound.painted[draw] = 1
             return Note(PICTURE, subject_of(folder, draw), {"folder": folder, "draw": draw})
         except _Dropped:
             return None
@@ -318,6 +339,10 @@ class EngineRoom:
         self.drop(key)
         with suppress(OSError):
             run.files.remove_work()
+
+    def _dropped(self, run: Run) -> str:
+        with self._lock:
+            return run.job.id if run.dropped else ""
 
     def _lost(self, key: str) -> None:
         """A job is no longer ours. If it was cancelled or deleted, what was under way goes."""

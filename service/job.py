@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +67,8 @@ def seal(key: str, owner: str, kind: str, request: str, created: float) -> str:
     return hashlib.sha256(json.dumps([key, owner, kind, request, created]).encode()).hexdigest()
 
 
-def job_of(row: Mapping[str, Any]) -> Job:
-    """The job of a database row. Raises `Damaged` when it is not what was written."""
+def job_of(row: Any) -> Job:
+    """The job of a database row (a mapping by column). Raises `Damaged` when it is not what was written."""
     created = float(row["created"])
     if row["seal"] != seal(row["id"], row["owner"], row["kind"], row["request"], created) or row["state"] not in STATES:
         raise Damaged("a record of the job store is damaged; the service rebuilds it when it starts again", 60.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from service.durable import write
 from service.errors import Later, ReferenceMismatch
 from service.job import Job
 from service.job_files import REQUEST, JobFiles
+from service.job_states import MoleculeState, state_of
 from service.ledger import MOLECULE, PICTURE, PLANNED, Note, row_note, subject_of
 from service.pipeline import (
     Painted,
@@ -54,10 +56,10 @@ class Compound:
     molecule: Molecule
     wanted: int
     taken: bytearray  # a flag a draw: given out to be painted, or finished
+    painted: bytearray  # a flag a draw: its picture is in place
     measured: bytearray  # a flag a draw: its row is in place
     vector: Float[np.ndarray, " d"] | None = None
     error: Exception | None = None
-    noted: int = 0  # units in the ledger
     closed: bool = False  # its outcome is decided
 
     def complete(self, n: int | None = None) -> bool:
@@ -136,12 +138,13 @@ class Run:
             outcome = self.files.decided(one.folder)
             pictures = self.files.draws_with_pictures(one.folder)
             notes += [Note(PICTURE, subject_of(one.folder, d), {"folder": one.folder, "draw": d}) for d in pictures]
-            one.noted = len(pictures)
+            for draw in pictures:
+                if draw < len(one.painted):
+                    one.painted[draw] = 1
             for draw in self.files.draws_with_rows(one.folder):
                 row = self.files.row(one.folder, draw)
                 if row is not None and draw < len(one.measured):
                     one.taken[draw] = one.measured[draw] = 1
-                    one.noted += 1
                     notes.append(row_note(one.folder, draw, row.outcomes[0]))
             if outcome is not None:
                 one.closed = True
@@ -263,14 +266,35 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------------------------
 
+    def states(self) -> list[MoleculeState]:
+        """Every entry and where it stands, without asking the store."""
+        found = []
+        for facts in self.plan["molecules"]:
+            one = self.compounds.get(facts["folder"])
+            outcome = self.outcomes.get(facts["folder"])
+            done = {} if outcome is None else {k: getattr(outcome, k) for k in ("outcome", "reason", "sentence")}
+            painted, measured = (one.painted.count(1), one.measured.count(1)) if one is not None else (0, 0)
+            found.append(state_of({**facts, **done}, painted, measured, self.request.draws))
+        return found
+
+    def left(self) -> int:
+        """Pictures that are still to be made."""
+        return sum(one.wanted - one.measured.count(1) for one in self.compounds.values() if not one.closed)
+
     def folder_of(self, molecule: Molecule) -> str:
         """The folder of an entry's molecule."""
         return self._folders[molecule.inchikey, molecule.smiles]
 
     def planned(self) -> Note:
         """The event that says what will be made."""
+        return Note(PLANNED, "", self.plan)
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What will be made, as a JSON object."""
         molecules: list[dict[str, Any]] = []
         for index, one in enumerate(self.entries):
+            facts: dict[str, Any]
             if isinstance(one, Outcome):
                 facts = {"outcome": one.outcome, "reason": one.reason, "sentence": one.sentence}
                 known = {"position": one.position, "smiles": one.smiles, "inchikey": one.inchikey, "folder": ""}
@@ -279,15 +303,14 @@ class Run:
                 names = {"smiles": one.smiles, "inchikey": one.inchikey, "folder": self.folder_of(one)}
                 known = {"position": None, **names}
             molecules.append({"index": index, "input": self.request.smiles[index], **facts, **known})
-        data = {"draws": self.request.draws, "folders": list(self.compounds), "molecules": molecules}
-        return Note(PLANNED, "", data)
+        return {"draws": self.request.draws, "folders": list(self.compounds), "molecules": molecules}
 
     def molecule_note(self, compound: Compound, outcome: Outcome) -> Note:
         """The event that says what became of a compound; what is left of its units comes with it."""
         folder = compound.folder
         mine = [i for i, one in enumerate(self.entries) if isinstance(one, Molecule) and self.folder_of(one) == folder]
         facts = {"outcome": outcome.outcome, "reason": outcome.reason, "sentence": outcome.sentence}
-        units = max(0, 2 * self.request.draws - compound.noted)
+        units = 2 * self.request.draws - compound.painted.count(1) - compound.measured.count(1)
         return Note(MOLECULE, folder, {"folder": folder, "indices": mine, **facts}, units)
 
 
@@ -313,11 +336,12 @@ def start(job: Job, room: Room, files: JobFiles) -> Run:
     if distinct:
         named = [(CONTROL, Molecule(DMSO_SMILES, DMSO_INCHIKEY))]
         named += [(folder, Molecule(key[1], key[0])) for key, folder in folders_of(list(distinct))]
-        compounds = {
-            folder: Compound(folder, molecule, first, bytearray(request.draws), bytearray(request.draws))
-            for folder, molecule in named
-        }
+        compounds = {folder: _compound(folder, molecule, first, request.draws) for folder, molecule in named}
     return Run(job, room, reference, request, precision, files, draws, entries, compounds)
+
+
+def _compound(folder: str, molecule: Molecule, wanted: int, draws: int) -> Compound:
+    return Compound(folder, molecule, wanted, bytearray(draws), bytearray(draws), bytearray(draws))
 
 
 def request_of(document: dict[str, Any]) -> Request:

@@ -49,7 +49,7 @@ def molecules_of(store: Store, files: JobFiles, job: Job) -> list[MoleculeState]
     if job.state == DONE and files.complete:
         document = read_json(files.results / REQUEST)
         draws = int(document["request"]["draws"])
-        return [_state(one, one["folder"], one["outcome"], draws, draws, draws) for one in document["molecules"]]
+        return [state_of(one, draws, draws, draws) for one in document["molecules"]]
     events = store.events(job.id, 0, _ALL, (PLANNED, MOLECULE))
     planned = next((event.data for event in events if event.kind == PLANNED), None)
     if planned is None:
@@ -61,18 +61,18 @@ def molecules_of(store: Store, files: JobFiles, job: Job) -> list[MoleculeState]
         folder = one["folder"]
         facts = {**one, **{k: v for k, v in outcomes.get(folder, {}).items() if k in ("outcome", "reason", "sentence")}}
         painted, measured = counts.get((PICTURE, folder), 0), counts.get((ROW, folder), 0)
-        found.append(_state(facts, folder, facts["outcome"], painted, measured, planned["draws"]))
+        found.append(state_of(facts, painted, measured, planned["draws"]))
     return found
 
 
-def _state(
-    facts: dict[str, Any], folder: str, outcome: str | None, painted: int, measured: int, draws: int
-) -> MoleculeState:
+def state_of(facts: dict[str, Any], painted: int, measured: int, draws: int) -> MoleculeState:
+    """One entry from what was planned for it and what became of it."""
+    folder = str(facts["folder"])
     return MoleculeState(
         index=int(facts["index"]),
         input=str(facts["input"]),
         folder=folder,
-        outcome=outcome,
+        outcome=facts["outcome"],
         reason=str(facts["reason"]),
         sentence=str(facts["sentence"]),
         position=facts["position"],

@@ -73,7 +73,7 @@ class Desk:
         self._handlers = dict(handlers or {}) | ({PREDICTION: work} if work is not None else {})
         self._owner = OwnerLock(data)
         try:
-            self._store = open_store(data, url, _place(data, url), self.rules, clock)
+            self._store = open_store(data, url, self.rules, clock)
             lost = EngineFailure(
                 "the service stopped unexpectedly each time it worked on this request: ask for fewer draws"
             )
@@ -251,7 +251,9 @@ class Desk:
 
     def molecules(self, key: str, owner: str | None = None) -> list[MoleculeState]:
         """Every entry of a job's list and where it stands; none before it was looked at. Raises `NotFound`."""
-        return molecules_of(self._store, JobFiles(self._data, key), self._store.get(key, owner))
+        job = self._store.get(key, owner)
+        live = self._engine.states(key) if self._engine is not None else None
+        return live if live is not None else molecules_of(self._store, JobFiles(self._data, key), job)
 
     def pictures(self, key: str, owner: str | None = None) -> list[PictureReady]:
         """All pictures of a job that are in place, also while it is worked on. Raises `NotFound`."""
@@ -280,14 +282,15 @@ class Desk:
         rate = self._engine.meter.rate() if self._engine is not None else None
         if job.state not in (QUEUED, RUNNING):
             return None
-        if rate is None or rate <= 0:
+        if self._engine is None or rate is None:
             return seconds_left(job, self._clock())
-        mine = job.rows if job.total == 0 else (job.total - job.done) / 2
         if job.state == QUEUED:
-            return self._store.used().rows_waiting / rate
-        assert self._engine is not None
-        owners = max(1, len(set(self._engine.active().values())))
-        return min(mine * owners, float(self._store.used().rows_waiting)) / rate
+            return self._store.rows_waiting() / rate
+        left = self._engine.left(job.id)
+        if left is None:
+            return None
+        mine, owners, everyone = left
+        return min(mine * owners, everyone) / rate
 
     def counters(self) -> dict[str, float]:
         """Numbers for the metrics; counts are since the start."""
@@ -321,7 +324,7 @@ class Desk:
 
     def _retry_after(self) -> float:
         rate = self._engine.meter.rate() if self._engine is not None else None
-        return min(3600.0, max(1.0, self._store.used().rows_waiting / rate / 4)) if rate else 10.0
+        return min(3600.0, max(1.0, self._store.rows_waiting() / rate / 4)) if rate else 10.0
 
     def _workers(self) -> list[EngineRoom | Lane]:
         return [one for one in (self._engine, self._lane) if one is not None]
@@ -372,16 +375,6 @@ class Desk:
                     self._tell(key)
             except Exception:
                 LOG.exception("clearing away failed; it is tried again")
-
-
-def _place(data: Path, url: str | None) -> str:
-    """Which jobs of the database are those of this folder: all of its own file, in a shared database by a name."""
-    if url is None or url.startswith("sqlite"):
-        return "here"
-    file = data / "place"
-    if not file.is_file():
-        file.write_text(uuid.uuid4().hex, encoding="ascii")
-    return file.read_text(encoding="ascii")[:32]
 
 
 def seconds_left(job: Job, now: float) -> float | None:

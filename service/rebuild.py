@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -30,11 +31,12 @@ FILE = "jobs.sqlite"
 FIRST_NUMBER = 1_000_000  # of an event in a rebuilt ledger: above all that readers have seen
 
 
-def open_store(data: Path, url: str | None, place: str, rules: Rules, clock: Callable[[], float]) -> Store:
+def open_store(data: Path, url: str | None, rules: Rules, clock: Callable[[], float]) -> Store:
     """The store of a data folder, which the caller owns alone; a damaged SQLite file is rebuilt first.
 
     Raises `Damaged` for a PostgreSQL database that cannot be used, `InvalidRequest` for a URL.
     """
+    place = _place(data, url)
     if url is not None and not url.startswith("sqlite"):
         store = Store(Database(url), place, rules, clock)
         trouble = store.database.check()
@@ -177,3 +179,13 @@ def _set_aside(file: Path) -> None:
 def _remove(file: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         Path(f"{file}{ending}").unlink(missing_ok=True)
+
+
+def _place(data: Path, url: str | None) -> str:
+    """Which jobs of the database are those of this folder: all of its own file, in a shared database by a name."""
+    if url is None or url.startswith("sqlite"):
+        return "here"
+    file = data / "place"
+    if not file.is_file():
+        file.write_text(uuid.uuid4().hex, encoding="ascii")
+    return file.read_text(encoding="ascii")[:32]

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from service import ledger
-from service.database import JOBS, Database
+from service.database import EVENTS, JOBS, Database
 from service.errors import IdempotencyConflict, NotFound
 from service.job import CANCELLED, DONE, ENDED, EXPIRED, FAILED, QUEUED, RUNNING, STATES, Job, Page, job_of, seal
 from service.ledger import Event, Note
@@ -171,6 +171,12 @@ class Store:
         with self.database.read() as connection:
             return self._used(connection, owner)
 
+    def rows_waiting(self) -> float:
+        """Pictures that are still to be made, of all jobs."""
+        query = sa.select(sa.func.sum(_LEFT)).where(JOBS.c.place == self.place, JOBS.c.state.in_((QUEUED, RUNNING)))
+        with self.database.read() as connection:
+            return float(connection.scalar(query) or 0.0)
+
     def by_state(self) -> dict[str, int]:
         """How many jobs are in each state."""
         query = sa.select(JOBS.c.state, sa.func.count()).where(JOBS.c.place == self.place).group_by(JOBS.c.state)
@@ -188,7 +194,7 @@ class Store:
     def forget(self, key: str) -> None:
         """Drops a job and its ledger; its files must be gone by then, or be dropped after it by the sweeper."""
         with self.database.write("forget a job") as connection:
-            connection.execute(ledger.EVENTS.delete().where(ledger.EVENTS.c.job == key))
+            connection.execute(EVENTS.delete().where(EVENTS.c.job == key))
             connection.execute(JOBS.delete().where(JOBS.c.id == key, JOBS.c.place == self.place))
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -267,8 +273,7 @@ class Store:
         mine = JOBS.c.place == self.place
         if owner is not None:
             mine &= JOBS.c.owner == owner
-        left = sa.case((JOBS.c.total > 0, (JOBS.c.total - JOBS.c.done) / 2), else_=JOBS.c.rows)
-        query = sa.select(JOBS.c.state, sa.func.count(), sa.func.sum(left), sa.func.sum(JOBS.c.bytes)).where(mine)
+        query = sa.select(JOBS.c.state, sa.func.count(), sa.func.sum(_LEFT), sa.func.sum(JOBS.c.bytes)).where(mine)
         found = {state: (n, rows, size) for state, n, rows, size in connection.execute(query.group_by(JOBS.c.state))}
         none = (0, 0, 0)
         waiting, running = found.get(QUEUED, none), found.get(RUNNING, none)
@@ -276,4 +281,5 @@ class Store:
         return Used(int(waiting[0]), int(running[0]), int(waiting[1]) + int(running[1]), size)
 
 
+_LEFT = sa.case((JOBS.c.total > 0, (JOBS.c.total - JOBS.c.done) / 2), else_=JOBS.c.rows)
 FREE: dict[str, Any] = {"worker": None, "lease_until": None}
