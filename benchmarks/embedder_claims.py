@@ -138,7 +138,7 @@ def phenoprofiler(lab: Lab) -> list[Verdict]:
     for ablation in ("no_gradient", "no_regression", "no_matching", "no_classification"):
         other = lab.wells("fluorescence", lab.trained(f"phenoprofiler_{ablation}", "fluorescence"))
         made += compare(f"PhenoProfiler beats it with {ablation}", base, other)
-    corrected = ({"name": "phenotype", "by": ["plate"], "alpha": 0.7}, *STEPS[1:])
+    corrected = ({"name": "phenotype", "by": ["batch"], "alpha": 0.7}, *STEPS[1:])
     plain = lab.wells("fluorescence", whole, steps=STEPS[1:])
     return made + compare("phenotype correction helps", lab.wells("fluorescence", whole, steps=corrected), plain)
 

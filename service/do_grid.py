@@ -45,7 +45,7 @@ def draws(desk: Desk, key: str, index: int, owner: str) -> Document:
         rows.append(
             {
                 **{name: row[name] for name in _CONTEXT},
-                "well": well_of(int(row["row"]), int(row["column"])),
+                "well": well_of(int(row["row"]) + 1, int(row["column"]) + 1),
                 "seed": str(row["seed"]),  # 64 bits do not fit a JavaScript number
                 "outcome": outcomes.get(draw),
                 "compound_ready": (state.folder, draw) in ready,

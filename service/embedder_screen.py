@@ -44,7 +44,7 @@ class ScreenConfig:
     lines: tuple[str, ...] = ("U2OS-sim",)
     channels: tuple[str, ...] = ()
     dial: float = 0.5
-    control_share: float = 0.2
+    control_share: float = 0.3
     val_share: float = 0.05
     seed: int = 1
 

@@ -198,7 +198,7 @@ def board(data: Path, out: Path, config: BoardConfig, progress: Progress | None 
     some = next(iter(wells.values()))
     text = (
         f"Pictures: {told.get('evidence', 'unknown')}, rows of the split {config.split!r}; "
-        f"{len(some[0])} wells, {len(consensus(*some))} compounds with a mechanism. Each plate is scaled by its DMSO "
+        f"{len(some[0])} wells, {len(consensus(*some))} compounds with a mechanism. Each batch is scaled by its DMSO "
         "(median, MAD), features are selected, PCA keeps 99 % of the variance; the same steps for every engine.",
         "Gains are paired over compounds; an interval above zero is a gain. What a painted world says of an engine "
         "holds for that world.",

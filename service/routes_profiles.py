@@ -94,8 +94,13 @@ def _jobs(routes: APIRouter, doors: Doors) -> None:
             _clean(doors)
             file = upload_file(doors.uploads, asked["upload"])
             into = doors.uploads / f".looked-{asked['upload']}-{id(asked):x}"
-            own_pictures.inspect(room.card, file, into, doors.bounds, asked)
-            return submit(doors, asked, who, KIND, idempotency_key, 1)
+            own = file.stat().st_ino
+            try:
+                own_pictures.inspect(room.card, file, into, doors.bounds, asked)
+                return submit(doors, asked, who, KIND, idempotency_key, 1)
+            except BaseException:
+                _forget(doors, file, own)
+                raise
 
         submitted = await anyio.to_thread.run_sync(queue)
         job = await finished(desk, submitted.job.id, who.owner, wait)
@@ -163,6 +168,12 @@ def _needed(desk: Desk) -> set[str]:
         cursor = page.next
         if cursor is None:
             return found
+
+
+def _forget(doors: Doors, file: Path, own: int) -> None:
+    """Removes a refused upload, unless a job needs the same pictures or somebody has just sent them again."""
+    if file.name not in _needed(doors.desk) and file.is_file() and file.stat().st_ino == own:
+        file.unlink(missing_ok=True)
 
 
 def _clean(doors: Doors) -> None:

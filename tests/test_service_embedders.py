@@ -116,17 +116,17 @@ def test_targets_are_standardised_features(screen: Path, tmp_path: Path) -> None
 
 
 def planted(signal: float, seed: int = 0) -> tuple[Profiles, np.ndarray]:
-    """Six compounds of three mechanisms in three batches of two plates; a direction a mechanism, one a compound."""
+    """Nine compounds of three mechanisms in three batches of two plates; a direction a mechanism, one a compound."""
     rng = np.random.default_rng(seed)
-    directions = np.random.default_rng(1).normal(size=(9, 12))
+    directions = np.random.default_rng(1).normal(size=(12, 12))
     rows, values = [], []
     for batch in range(3):
         for plate in range(2):
-            for c in range(6):
+            for c in range(9):
                 for w in range(2):
-                    rows.append((f"C{c}", f"M{c % 3}", f"B{batch}", f"B{batch}P{plate}", f"w{c}{w}", c > 3, float(c)))
+                    rows.append((f"C{c}", f"M{c % 3}", f"B{batch}", f"B{batch}P{plate}", f"w{c}{w}", c > 5, float(c)))
                     values.append(signal * (directions[c % 3] + 0.5 * directions[3 + c]) + rng.normal(size=12))
-            for w in range(6):
+            for w in range(12):
                 rows.append((DMSO, None, f"B{batch}", f"B{batch}P{plate}", f"d{w}", False, 0.0))
                 values.append(rng.normal(size=12))
     names = ["compound", "moa", "batch", "plate", "well", "unseen", "strength"]

@@ -82,7 +82,7 @@ async function showMolecule(complain) {
     $(kind).hidden = !has;
     if (has) labelsTable($(kind), answer[kind], kind === "moa" ? "Mechanism" : "Target", MOST[kind], showCompound);
   }
-  call(answer);
+  verdict($("call"), answer);
   takeAway(one, answer, mine.job);
   try {
     const [settle] = await Promise.all([
@@ -95,22 +95,15 @@ async function showMolecule(complain) {
   }
 }
 
-function call(answer) {
-  const called = answer.moa.call;
-  const box = $("call");
+/** Fills a box with what is called, or why nothing is. */
+export function verdict(box, answer) {
+  const called = answer.withheld ? null : answer.moa.call;
   box.className = "call " + (answer.withheld ? "withheld" : called ? "made" : "none");
   const title = answer.withheld ? "No mechanism is called" : called || "No call";
-  const reason = (answer.withheld || answer.moa.reason)
-    .replace(/^No mechanism is called: /, "")
-    .replace(/^no call: /, "");
+  const why = (answer.withheld || answer.moa.reason).replace(/^(No mechanism is called|no call): /, "");
   box.replaceChildren(
-    make(
-      "p",
-      { class: "verdict" },
-      called && !answer.withheld ? make("span", {}, "Mechanism called") : null,
-      make("strong", {}, title),
-    ),
-    make("p", {}, reason[0].toUpperCase() + reason.slice(1) + (/[.)]$/.test(reason) ? "" : ".")),
+    make("p", { class: "verdict" }, called ? make("span", {}, "Mechanism called") : null, make("strong", {}, title)),
+    make("p", {}, why[0].toUpperCase() + why.slice(1) + (/[.)]$/.test(why) ? "" : ".")),
   );
 }
 

@@ -6,10 +6,10 @@ import { decimal, make, svg } from "./dom.js";
 const at = (value) => 100 + 98 * value; // -1 to 1 on a width of 200
 
 /** One bar with its whisker and its chance line. */
-export function bar(label, one) {
+export function bar(label, one, over = "draws") {
   const line = (name, x1, y1, x2, y2) => svg("line", { class: name, x1, y1, x2, y2 });
   const parts = [
-    svg("title", {}, words(label, one)),
+    svg("title", {}, words(label, one, over)),
     svg("rect", { class: "ground", x: 0, y: 4, width: 200, height: 18 }),
     line("axis", at(0), 1, at(0), 25),
     line("tick", at(-0.5), 4, at(-0.5), 22),
@@ -40,7 +40,7 @@ export function bar(label, one) {
       viewBox: "0 0 200 26",
       preserveAspectRatio: "none",
       role: "img",
-      "aria-label": words(label, one),
+      "aria-label": words(label, one, over),
     },
     ...parts,
   );
@@ -48,10 +48,10 @@ export function bar(label, one) {
 
 export const tells = (one) => one.low !== null && one.low !== undefined && !(one.low <= -1 && one.high >= 1);
 
-function words(label, one) {
+function words(label, one, over) {
   const interval = tells(one)
-    ? ", 95 % interval over draws " + decimal(one.low) + " to " + decimal(one.high)
-    : ", the draws do not tell an interval";
+    ? ", 95 % interval over " + over + " " + decimal(one.low) + " to " + decimal(one.high)
+    : ", the " + over + " do not tell an interval";
   return (
     label +
     ": score " +
@@ -71,7 +71,7 @@ function numbers(one) {
 }
 
 /** Fills a table with the ranking of a kind ("moa" or "target"). */
-export function labelsTable(table, kind, what, most, onCompound) {
+export function labelsTable(table, kind, what, most, onCompound, over = "draws") {
   const axis = make(
     "span",
     { class: "ruler", "aria-hidden": "true" },
@@ -117,7 +117,7 @@ export function labelsTable(table, kind, what, most, onCompound) {
         one.label,
         one.label === kind.call ? make("span", { class: "chip called" }, "called") : null,
       ),
-      make("td", { class: "bars" }, bar(one.label, one)),
+      make("td", { class: "bars" }, bar(one.label, one, over)),
       make("td", { class: "score" }, ...numbers(one)),
       make("td", { class: "p" }, make("span", { class: "phone" }, "p "), probability(one.p)),
       make("td", { class: "alike" }, make("span", { class: "phone" }, "structure "), decimal(one.structure)),

@@ -3,7 +3,7 @@
 import { door, downloads, get, post } from "./api.js";
 import { $, decimal, duration, make, plural } from "./dom.js";
 import { labelsTable } from "./labels.js";
-import { showCompound } from "./answer.js";
+import { showCompound, verdict } from "./answer.js";
 import { zip } from "./zip.js";
 
 const MOST = 8;
@@ -42,17 +42,19 @@ async function submit(event) {
   $("own-go").disabled = true;
   try {
     const { body, type } = await upload();
-    const query = new URLSearchParams({ role_folders: "true" });
+    const query = new URLSearchParams();
     for (const [name, id] of [
       ["channels", "own-channels"],
       ["pixel_size_um", "own-pixel"],
       ["bits", "own-bits"],
+      ["smiles", "own-smiles"],
     ]) {
       const value = $(id)
         .value.trim()
         .replace(/\s*,\s*/g, ",");
       if (value) query.set(name, value);
     }
+    if ($("own-allow").checked) query.set("allow_simulated", "true");
     say("Sending " + decimal(body.size / 1e6, 1) + " MB");
     let job = await (
       await door("/v1/profiles?" + query, { method: "POST", headers: { "Content-Type": type }, body })
@@ -100,7 +102,6 @@ function answer(job) {
     found.control === "own"
       ? "Compared with your own control pictures."
       : "Compared with the control of the reference library: plate and laboratory effects are not taken out. Send control pictures of the same plate if you have them.";
-  $("own-normalisation").textContent = found.normalisation || "";
   $("own-notes").replaceChildren(...(found.notes || []).map((words) => make("li", {}, words)));
   $("own-quality-says").textContent =
     plural(found.fields.length, "field") +
@@ -131,11 +132,17 @@ function answer(job) {
   for (const kind of ["moa", "target"]) {
     const has = found[kind] && found[kind].ranking.length;
     $("own-" + kind).hidden = !has;
-    if (has) labelsTable($("own-" + kind), found[kind], kind === "moa" ? "Mechanism" : "Target", MOST, showCompound);
+    if (has)
+      labelsTable(
+        $("own-" + kind),
+        found[kind],
+        kind === "moa" ? "Mechanism" : "Target",
+        MOST,
+        showCompound,
+        "pictures",
+      );
   }
-  $("own-call").textContent = found.moa
-    ? (found.moa.call ? "Mechanism called: " + found.moa.call + ". " : "") + found.moa.reason
-    : "";
+  verdict($("own-call"), found);
   const link = (words, path) => make("li", {}, downloads(make("a", {}, words), path, words));
   $("own-links").replaceChildren(
     link("profile.csv", "/v1/profiles/" + job.id + "/profile?format=csv"),
