@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 from browser import Browser, find
 
@@ -303,6 +304,42 @@ def test_everything_works_by_keyboard(page: Browser) -> None:
     assert page.js(shown("#own"))
     page.key("ArrowLeft")
     assert page.js(shown("#ask"))
+
+
+def files_in(page: Browser, selector: str, files: list[Path]) -> None:
+    """Chooses files in a field, as the file dialog does."""
+    found = page.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+    page.call("DOM.setFileInputFiles", files=[str(one) for one in files], objectId=found["result"]["objectId"])
+
+
+def test_own_pictures_are_a_second_way_in(page: Browser, address: str, tmp_path: Path) -> None:
+    ask(page, KNOWN, 4)
+    answered(page)
+    root = f"{address}v1/predictions/{page.js('location.hash').split('&job=')[1]}/molecules/0/pictures"
+    chosen: dict[str, list[Path]] = {"compound": [], "control": []}
+    for row, files in chosen.items():
+        for draw in range(4):
+            files.append(tmp_path / f"{row}{draw}.ome.tiff")
+            files[-1].write_bytes(httpx.get(f"{root}/{draw}?row={row}&format=ome-tiff").raise_for_status().content)
+    page.click("#tab-own")
+    files_in(page, "#own-compound", chosen["compound"])
+    files_in(page, "#own-control", chosen["control"])
+    page.until("document.getElementById('own-control-says').textContent.includes('4 files')")
+    page.type("#own-channels", "DNA,ER,RNA,AGP")  # one too few
+    page.click("#own-go")
+    page.until(shown("#own-problem"))
+    assert "channel" in text(page, "#own-problem")
+    page.type("#own-channels", "DNA, ER, RNA, AGP, Mito")
+    page.click("#own-allow")
+    page.click("#own-go")
+    page.until(shown("#own-answer"))
+    assert page.js("document.querySelectorAll('#own-fields tbody tr').length") == 8
+    assert "own control pictures" in text(page, "#own-control-text")
+    assert text(page, "#own-moa tbody tr:first-child th").startswith("alpha")  # the class of the pictures' compound
+    links = page.js(
+        "Promise.all([...document.querySelectorAll('#own-links a')].map((a) => fetch(a.href).then((r) => r.ok)))"
+    )
+    assert links == [True] * 3
 
 
 def test_the_page_fits_a_phone(page: Browser) -> None:
