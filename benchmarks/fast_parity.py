@@ -317,6 +317,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs/fast_parity")
     parser.add_argument("--minutes", type=float, default=0.0)
     options = parser.parse_args()
+    if options.fields != "goldens" and "DOPAINT_DATA" not in os.environ:
+        parser.error("real fields: set DOPAINT_DATA to the folder of the development data, or ask for --fields goldens")
     same, whole = Tally(), Tally()
     fields: list[dict[str, object]] = []
     nuclei: list[dict[str, object]] = []

@@ -87,7 +87,14 @@ def test_half_a_turn_keeps_zernikes_textures_and_intensities(plan: Plan, field: 
     labels, pixels = field
     names, before = measure(plan, labels, pixels)
     after = measure(plan, labels[::-1, ::-1].copy(), pixels[:, ::-1, ::-1].copy())[1]
-    families = ("AreaShape_Zernike", "RadialDistribution_ZernikeMagnitude", "Texture_", "Intensity_", "Correlation_")
+    families = ("Texture_", "Intensity_", "Correlation_")
     columns = [k for k in kept(names, "Costes") if names[k].startswith(families)]
     assert len(columns) > 800
     np.testing.assert_allclose(after[:, columns], before[:, columns], rtol=1e-7, atol=1e-9)
+    # The two or three pixels that define the smallest circle lie on it, and rounding says which of them are inside:
+    # each is worth its light over the object's area.
+    moments = [k for k, name in enumerate(names) if "Zernike" in name and "Phase" not in name]
+    assert len(moments) == 6 * 30
+    one_pixel = 1.0 / before[:, names.index("AreaShape_Area")]
+    off = np.abs(after[:, moments] - before[:, moments]).max(axis=1)
+    assert (off < 3 * one_pixel).all(), off / one_pixel
