@@ -85,6 +85,7 @@ class Desk:
         if again:
             LOG.info("%d unfinished jobs go on", again)
         self._changed = threading.Condition()
+        self._turn = 0  # rises with every change
         self._listeners: list[Callable[[str], None]] = []
         self._stop = threading.Event()
         self._room: Room | None = None
@@ -231,12 +232,14 @@ class Desk:
         self._store.get(key, owner)
         until = time.monotonic() + wait_s
         while True:
+            turn = self._turn
+            found = self._store.events(key, after, limit)
+            left = until - time.monotonic()
+            if found or left <= 0 or self._stop.is_set():
+                return found
             with self._changed:
-                found = self._store.events(key, after, limit)
-                left = until - time.monotonic()
-                if found or left <= 0 or self._stop.is_set():
-                    return found
-                self._changed.wait(min(left, _WAIT_STEP_S))
+                if turn == self._turn:
+                    self._changed.wait(min(left, _WAIT_STEP_S))
 
     def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """`listener` is called with the id of a job after each change, in a thread of the desk; the answer ends it."""
@@ -331,6 +334,7 @@ class Desk:
 
     def _tell(self, key: str) -> None:
         with self._changed:
+            self._turn += 1
             self._changed.notify_all()
             listeners = self._listeners
         for listener in listeners:
