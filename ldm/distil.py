@@ -13,9 +13,6 @@ DDIM draws no noise on the way: teacher and student map the same starting noise 
 from __future__ import annotations
 
 import copy
-import logging
-import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,49 +22,40 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint, write_atomically
+from ldm.checkpoint import write_atomically
 from ldm.condition import training_drop
 from ldm.config import ConfigError, described, read_table
 from ldm.data import load_data, philox
+from ldm.fit import Budget, fit
 from ldm.folder import carry_over
 from ldm.latents import cached_latents
 from ldm.objective import TrainingSet, best_device, device_of, draw
 from ldm.pipeline import CellPaintingPipeline
 from ldm.prepare import prepare
-from ldm.progress import training_bar
 from ldm.schedule import Schedule, add_noise, trailing_steps
-from ldm.train_autoencoder import TrainingStopped, learning_rate
 from ldm.unet import predict
-
-log = logging.getLogger("dopaint.training")
 
 
 @dataclass(frozen=True)
-class Distillation:
+class Distillation(Budget):
     """The recipe. teacher: a model folder. stages: numbers of steps, falling, each a divisor of 1000 times a power of
     two or of the stage before; first_substeps: teacher's steps for one of the first stage, substeps: of later ones.
-    max_minutes: of all stages together, shared equally; 0 for no limit.
+    steps: of each stage. max_minutes: of all stages together, shared equally; 0 for no limit.
     """
 
     teacher: str = "models/simulation-128"
     stages: tuple[int, ...] = (16, 8, 4)
     first_substeps: int = 4
     substeps: int = 2
-    seed: int = 1
     batch: int = 64
     steps: int = 2000
-    max_minutes: float = 0.0
     learning_rate: float = 2e-4
     warmup_steps: int = 50
-    weight_decay: float = 0.0
-    clip: float = 1.0
     ema_decay: float = 0.999
+    save_minutes: float = 5.0
     drop_each: float = 0.0
     drop_context: float = 0.05
     drop_everything: float = 0.05
-    threads: int = 0
-    log_every: int = 50
-    save_minutes: float = 5.0
 
 
 def check(config: Distillation) -> None:
@@ -204,44 +192,16 @@ def _stage(
     stop_at: int | None,
 ) -> bool:
     """Train one stage from its checkpoint on; True when it is done, its averaged weights then in `student`."""
-    optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    ema, recipe = Ema(student, config.ema_decay), described(config) + f" stage {n}"
-    step, seconds = 0, 0.0
-    if checkpoint.is_file():
-        progress = load_checkpoint(checkpoint, student, ema, optimiser, recipe)
-        step, seconds = progress.step, progress.seconds
-    began, first = time.monotonic() - seconds, step
-    saved, budget = time.monotonic(), config.max_minutes * 60.0 / len(config.stages)
-    with training_bar(f"{n} steps") as bar:
-        while True:
-            seconds = time.monotonic() - began
-            fraction = max(step / config.steps, seconds / budget if budget else 0.0)
-            if fraction >= 1.0 or (stop_at is not None and step >= stop_at):
-                break
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(fraction, step, config.learning_rate, config.warmup_steps)
-            optimiser.zero_grad(set_to_none=True)
-            loss = stage_loss(student, teacher, pipeline.condition, held, pipeline.schedule, config, n, substeps, step)
-            if not math.isfinite(loss.item()):
-                raise TrainingStopped(
-                    f"distillation: the loss is {loss.item()} at step {step} of the stage of {n}; lower learning_rate"
-                )
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(student.parameters(), config.clip)
-            optimiser.step()
-            step += 1
-            ema.update(student, step)
-            speed = config.batch * (step - first) / max(time.monotonic() - began, 1e-9)
-            bar(fraction, speed, seconds / max(fraction, 1e-9) - seconds, loss.item())
-            if step % config.log_every == 0:
-                log.info(
-                    f"stage {n}, step {step}: {seconds / 60:.1f} min, {speed:.0f} pictures/s, loss {loss.item():.5f}"
-                )
-            if time.monotonic() - saved > config.save_minutes * 60.0:
-                save_checkpoint(checkpoint, student, ema, optimiser, Progress(step, time.monotonic() - began, recipe))
-                saved = time.monotonic()
-    save_checkpoint(checkpoint, student, ema, optimiser, Progress(step, seconds, recipe))
-    if fraction < 1.0:
-        return False
-    ema.copy_to(student)
-    return True
+    return fit(
+        f"{n} steps",
+        student,
+        list(student.parameters()),
+        lambda step: stage_loss(
+            student, teacher, pipeline.condition, held, pipeline.schedule, config, n, substeps, step
+        ),
+        config,
+        checkpoint,
+        described(config) + f" stage {n}",
+        stop_at,
+        shares=len(config.stages),
+    )

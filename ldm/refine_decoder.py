@@ -1,9 +1,8 @@
 """Training the decoder of a finished autoencoder again, its encoder frozen: latents, and every U-Net trained on them,
 stay valid.
 
-The losses stand on the decoder's pictures with the camera's grain (`ldm.texture_losses`), so that it need not paint
-noise; the grain is measured on what the pictures of the first decoder lack, and once more by whoever writes a model
-folder (`ldm.sensor`).
+The losses stand on the decoder's pictures with the camera's noise (`ldm.texture_losses`, `ldm.sensor.camera_noise`), so
+that it need not paint noise. Whoever writes a model folder measures anew what the refined decoder still lacks.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,36 +19,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.autoencoder import GroupAutoencoder
-from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
 from ldm.config import described, read_table
 from ldm.data import TrainingData, load_data, philox
+from ldm.fit import Budget, fit
 from ldm.intensity import IntensityScale
 from ldm.latents import cached_latents
-from ldm.progress import training_bar
-from ldm.sensor import fit_grain
+from ldm.sensor import camera_noise, fit_grain
 from ldm.texture_losses import covariance_loss, granular_loss, with_grain
-from ldm.train_autoencoder import TrainingStopped, contrast_loss, gradient_loss, learning_rate
+from ldm.train_autoencoder import contrast_loss, gradient_loss
 
 log = logging.getLogger("dopaint.training")
 
 
 @dataclass(frozen=True)
-class DecoderRefinement:
+class DecoderRefinement(Budget):
     """The recipe. autoencoder: folder of the finished autoencoder. batch: whole pictures. windows: sides, in pixels, of
     the windows whose covariances are compared. grains: erosions of the granular spectrum. *_weight: shares of the loss
-    beside L1, which has 1. The learning rate falls over `steps` or, if max_minutes > 0, over that time.
+    beside L1, which has 1.
     """
 
     autoencoder: str = "models/simulation-128/vae"
-    seed: int = 1
     batch: int = 8
     steps: int = 20000
-    max_minutes: float = 0.0
     learning_rate: float = 5e-4
     warmup_steps: int = 50
     weight_decay: float = 1e-4
-    clip: float = 1.0
     ema_decay: float = 0.995
+    threads: int = 2
     gradient_weight: float = 0.5
     contrast_weight: float = 1.0
     covariance_weight: float = 0.1
@@ -59,9 +54,6 @@ class DecoderRefinement:
     windows: tuple[int, ...] = (8, 16)
     grains: tuple[int, ...] = (1, 2, 4)
     bfloat16: bool = True
-    threads: int = 2
-    log_every: int = 50
-    save_minutes: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -157,62 +149,44 @@ def train(config_path: Path, data: Path, out: Path, start_from: Path | None = No
 
 def run(config: DecoderRefinement, folder: Path, out: Path, stop_at: int | None = None) -> Path:
     """Train; `stop_at` ends the run after that many steps, as an interruption would."""
-    torch.set_num_threads(config.threads)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
     autoencoder, data = GroupAutoencoder.load(Path(config.autoencoder)), load_data(folder)
     latents = cached_latents(autoencoder, data, out)
-    camera = Camera.of(fit_grain(autoencoder, data, IntensityScale.load(folder / "intensity.json")))
-    weights = freeze_encoder(autoencoder)
-    decoder = autoencoder.vae
-    optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
-    ema, checkpoint, recipe = Ema(decoder, config.ema_decay), out / "refinement.safetensors", described(config)
-    step, seconds = 0, 0.0
-    if checkpoint.is_file():
-        progress = load_checkpoint(checkpoint, decoder, ema, optimiser, recipe)
-        step, seconds = progress.step, progress.seconds
-    began, first, saved = time.monotonic() - seconds, step, time.monotonic()
-    index, held, budget = data.indices("train"), data.indices("val")[: 4 * config.batch], config.max_minutes * 60.0
-    with training_bar("decoder") as bar:
-        while True:
-            seconds = time.monotonic() - began
-            fraction = max(step / config.steps, seconds / budget if budget else 0.0)
-            if fraction >= 1.0 or (stop_at is not None and step >= stop_at):
-                break
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(fraction, step, config.learning_rate, config.warmup_steps)
-            rng = philox(config.seed, step, 7)
-            rows = rng.choice(index, config.batch)
-            parts = batch_losses(autoencoder, data, latents, rows, camera, config, rng)
-            if not torch.isfinite(parts["loss"]):
-                raise TrainingStopped(
-                    f"decoder: the loss is {parts['loss'].item()} at step {step}; the last checkpoint is {checkpoint}: "
-                    "lower learning_rate"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            parts["loss"].backward()
-            torch.nn.utils.clip_grad_norm_(weights, config.clip)
-            optimiser.step()
-            step += 1
-            ema.update(decoder, step)
-            speed = config.batch * (step - first) / max(time.monotonic() - began, 1e-9)
-            bar(fraction, speed, seconds / max(fraction, 1e-9) - seconds, float(parts["loss"].detach()))
-            if step % config.log_every == 0 or step == 1:
-                ema.swap(decoder)
-                with torch.no_grad():
-                    told = [
-                        batch_losses(autoencoder, data, latents, some, camera, config, philox(config.seed, k, 8))
-                        for k, some in enumerate(np.array_split(held, max(1, len(held) // config.batch)))
-                        if len(some)
-                    ]
-                ema.swap(decoder)
-                text = " ".join(f"{name} {np.mean([float(one[name]) for one in told]):.4f}" for name in parts if told)
-                log.info(f"step {step}: {seconds / 60:.1f} min, {speed:.1f} pictures/s, held out: {text}")
-            if time.monotonic() - saved > config.save_minutes * 60.0:
-                save_checkpoint(checkpoint, decoder, ema, optimiser, Progress(step, time.monotonic() - began, recipe))
-                saved = time.monotonic()
-    save_checkpoint(checkpoint, decoder, ema, optimiser, Progress(step, seconds, recipe))
-    ema.copy_to(decoder)
-    decoder.eval().requires_grad_(False)
+    camera = Camera.of(camera_noise(data, IntensityScale.load(folder / "intensity.json")))
+    index, held = data.indices("train"), data.indices("val")[: 4 * config.batch]
+
+    def loss(step: int) -> Float[Tensor, ""]:
+        rng = philox(config.seed, step, 7)
+        rows = rng.choice(index, config.batch)
+        return batch_losses(autoencoder, data, latents, rows, camera, config, rng)["loss"]
+
+    @torch.no_grad()
+    def report(step: int) -> str:
+        told = [
+            batch_losses(autoencoder, data, latents, some, camera, config, philox(config.seed, k, 8))
+            for k, some in enumerate(np.array_split(held, 4))
+            if len(some)
+        ]
+        if not told:
+            return ""
+        return ", held out: " + " ".join(f"{n} {np.mean([float(one[n]) for one in told]):.4f}" for n in told[0])
+
+    done = fit(
+        "decoder",
+        autoencoder.vae,
+        freeze_encoder(autoencoder),
+        loss,
+        config,
+        out / "refinement.safetensors",
+        described(config),
+        stop_at,
+        report=report,
+    )
+    if not done:
+        return out
+    autoencoder.vae.eval().requires_grad_(False)
     autoencoder.save(out / "vae")
     return out / "vae"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,16 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.autoencoder import GroupAutoencoder
-from ldm.checkpoint import Ema, Progress, load_checkpoint, save_checkpoint
 from ldm.config import described, read_table
 from ldm.data import load_data, philox, to_float
+from ldm.fit import Budget, fit
 from ldm.latents import cached_latents
 from ldm.objective import best_device
-from ldm.progress import training_bar
 from ldm.small_decoder import SmallDecoder
-from ldm.train_autoencoder import TrainingStopped, contrast_loss, gradient_loss, learning_rate
-
-log = logging.getLogger("dopaint.training")
+from ldm.train_autoencoder import contrast_loss, gradient_loss
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
-class DecoderTraining:
+class DecoderTraining(Budget):
     """The recipe. autoencoder: folder of the teacher, "" for the output folder's `vae`. model: a model folder with that
     autoencoder, of which the result is a copy that decodes with the small decoder; "" for the decoder alone. crop: of
     latents, per side. pictures_weight: share of the loss against the true pictures beside the teacher's.
@@ -42,23 +37,12 @@ class DecoderTraining:
 
     autoencoder: str = "models/simulation-128/vae"
     model: str = ""
-    seed: int = 1
-    batch: int = 32
     crop: int = 8
-    steps: int = 4000
-    max_minutes: float = 0.0
     learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema_decay: float = 0.998
     gradient_weight: float = 1.0
     contrast_weight: float = 1.0
     pictures_weight: float = 0.0
     scales: int = 3
-    threads: int = 0
-    log_every: int = 50
-    save_minutes: float = 3.0
 
 
 def psnr(true: Float[Tensor, "b c h w"], found: Float[Tensor, "b c h w"], span: float = 2.0) -> float:
@@ -131,50 +115,31 @@ def run(
         torch.manual_seed(config.seed)
         net = SmallDecoder(autoencoder.latent_channels, len(autoencoder.channels.names), size.widths, size.blocks)
     net.to(device)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    ema, checkpoint, recipe = Ema(net, config.ema_decay), out / "decoder.safetensors", described(size, config)
-    step, seconds = 0, 0.0
-    if checkpoint.is_file():
-        progress = load_checkpoint(checkpoint, net, ema, optimiser, recipe)
-        step, seconds = progress.step, progress.seconds
-    began, first, saved, index = time.monotonic() - seconds, step, time.monotonic(), data.indices("train")
-    budget = config.max_minutes * 60.0
-    with training_bar("small decoder") as bar:
-        while True:
-            seconds = time.monotonic() - began
-            fraction = max(step / config.steps, seconds / budget if budget else 0.0)
-            if fraction >= 1.0 or (stop_at is not None and step >= stop_at):
-                break
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(fraction, step, config.learning_rate, config.warmup_steps)
-            z, pictures = batch_of(latents, data.pictures, index, autoencoder.factor, config, step)
-            z, pictures = z.to(device), pictures.to(device)
-            with torch.no_grad():
-                wanted = autoencoder.decode(z)
-            optimiser.zero_grad(set_to_none=True)
-            found = net(z)
-            loss = loss_of(found, wanted, config)
-            if config.pictures_weight:
-                loss = loss + config.pictures_weight * loss_of(found, pictures, config)
-            if not torch.isfinite(loss):
-                raise TrainingStopped(f"small decoder: the loss is {loss.item()} at step {step}; lower learning_rate")
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-            optimiser.step()
-            step += 1
-            ema.update(net, step)
-            speed = config.batch * (step - first) / max(time.monotonic() - began, 1e-9)
-            bar(fraction, speed, seconds / max(fraction, 1e-9) - seconds, float(loss.detach()))
-            if step % config.log_every == 0:
-                log.info(
-                    f"step {step}: {seconds / 60:.1f} min, {speed:.0f} crops/s, loss {float(loss.detach()):.4f}, "
-                    f"{psnr(wanted, found.detach()):.1f} dB from the large decoder"
-                )
-            if time.monotonic() - saved > config.save_minutes * 60.0:
-                save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, time.monotonic() - began, recipe))
-                saved = time.monotonic()
-    save_checkpoint(checkpoint, net, ema, optimiser, Progress(step, seconds, recipe))
-    ema.copy_to(net)
+    index, heard = data.indices("train"), [0.0]
+
+    def loss(step: int) -> Float[Tensor, ""]:
+        z, pictures = batch_of(latents, data.pictures, index, autoencoder.factor, config, step)
+        z, pictures = z.to(device), pictures.to(device)
+        with torch.no_grad():
+            wanted = autoencoder.decode(z)
+        found = net(z)
+        heard[0] = psnr(wanted, found.detach())
+        total = loss_of(found, wanted, config)
+        return total + config.pictures_weight * loss_of(found, pictures, config) if config.pictures_weight else total
+
+    done = fit(
+        "small decoder",
+        net,
+        list(net.parameters()),
+        loss,
+        config,
+        out / "decoder.safetensors",
+        described(size, config),
+        stop_at,
+        report=lambda _: f", {heard[0]:.1f} dB from the large decoder",
+    )
+    if not done:
+        return out
     net.to("cpu").eval().requires_grad_(False)
     net.save_pretrained(out / "decoder", safe_serialization=True)
     return out / "decoder"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from causal.contexts import Contexts
 from causal.phenotype import DMSO
 from profiling.profiles import Profiles
 from service import benchmark_student
 from service.benchmark_student import StudentConfig, chosen, gates, mechanism_map, run, usable
+from service.engine import ModelRoom
 from service.errors import InvalidRequest
 from service.library import library
 from service.rooms import Measured, Provenance
@@ -28,14 +30,17 @@ PLATES = pd.DataFrame(
 )
 
 
-class Room:
+class Room(ModelRoom):
     """Paints numbers: the mechanism's direction plus noise of the seed; `error` is a student's own."""
 
     def __init__(self, error: float) -> None:
         self.error = error
-        self.contexts = SimpleNamespace(plates=PLATES)
-        self.provenance = Provenance("0" * 64, "1" * 64, "2" * 64, "3" * 64)
+        self.contexts = Contexts.from_table(PLATES)
         self.moa = library().set_index("compound")["moa"]
+
+    @property
+    def provenance(self) -> Provenance:  # type: ignore[override]
+        return Provenance("0" * 64, "1" * 64, "2" * 64, "3" * 64)
 
     def __enter__(self) -> Room:
         return self
@@ -43,10 +48,12 @@ class Room:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def vectors(self, compounds: list[str]) -> np.ndarray:
+    def vectors(self, compounds: Sequence[str]) -> np.ndarray:
         return np.zeros((len(compounds), 2), np.float32)
 
-    def paint_rows(self, vectors: np.ndarray, rows: pd.DataFrame, progress: None) -> np.ndarray:
+    def paint_rows(
+        self, vectors: np.ndarray, rows: pd.DataFrame, progress: Any, *, unconditional: bool = False
+    ) -> np.ndarray:
         out = np.empty((len(rows), 1, 4, 10), np.float32)
         for i, row in enumerate(rows.to_dict("records")):
             name = "" if row["compound"] == DMSO else str(self.moa[row["compound"]])
