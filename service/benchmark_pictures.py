@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ CLIP = 10.0  # features are clipped to ±CLIP standard deviations of real traini
 class PicturesConfig:
     """repeats: noises of each held-out row. draws: generated pictures of each held-out row. least: held-out pictures of
     a compound (and of its controls in the same batch) without which its effect is not judged. grid: rows to look at.
+    threads: 0 takes the model folder's number.
     """
 
     repeats: int = 4
@@ -42,6 +43,7 @@ class PicturesConfig:
     least: int = 3
     grid: int = 8
     steps: int = 15
+    threads: int = 0
     resamples: int = 2000
     seed: int = 77
 
@@ -136,6 +138,8 @@ def run(
     if not (model / "model_index.json").is_file():
         raise MissingModel(f"model: {model} has no model_index.json; give the folder `model` of `dopaint train`")
     pipeline, opened = CellPaintingPipeline.from_pretrained(model), load_data(data)
+    if config.threads:
+        pipeline.settings = replace(pipeline.settings, threads=config.threads)
     if "name" not in opened.rows.columns:
         raise InvalidRequest(f"data: {data} has no column name; make it with `dopaint data bbbc021`")
     tell(0, 5, "denoising held-out pictures")
@@ -167,9 +171,7 @@ def run(
             "(compound, batch) pairs with controls, training": int(known["train_pairs"].sum()),
             "(compound, batch) pairs with controls, held out": int(known["val_pairs"].sum()),
             "names by pairs in training": {str(k): int(v) for k, v in known["train_pairs"].value_counts().items()},
-            "contrasts": {
-                str(r.name): int(r.train_pairs) for r in known.set_index("name", drop=False).itertuples(index=False)
-            },
+            "pairs of each name": dict(zip(known["name"], known["train_pairs"].tolist(), strict=True)),
         },
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -228,9 +230,8 @@ def _effects(
     found = {"real": contrasts(scaled(held), rows, config.least)}
     for name, pictures in painted.items():
         found[name] = contrasts(scaled(textures(pictures)), many, config.least)
-    found["real training wells"] = contrasts(
-        scaled(known), opened.rows.iloc[train].reset_index(drop=True), config.least
-    )
+    trained_on = opened.rows.iloc[train].reset_index(drop=True)
+    found["real training wells"] = contrasts(scaled(known), trained_on, config.least)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.insert(0, "index", range(len(table)))
     table.sample(frac=1.0, random_state=0).to_csv(folder / "cells.csv", index=False)  # the order of rows means nothing
     stack = rng.integers(100, 20000, (len(table), 3, 68, 68)).astype(np.uint16)
-    tifffile.imwrite(folder / "cells.tif", stack, compression="zlib", predictor=True)
+    tifffile.imwrite(folder / "cells.tif", stack, compression="zlib", predictor=True, photometric="minisblack")
     folder = root / "bbbc021_fields"
     (folder / "images").mkdir(parents=True)
     fields = table[table["compound"] != "DMSO"].drop_duplicates(["compound", "batch", "well"]).reset_index(drop=True)
@@ -213,6 +214,7 @@ def test_a_model_of_real_pictures_says_so(model: Path) -> None:
 
 def test_losses_are_those_of_a_plain_loop(cells: Path, model: Path) -> None:
     pipeline = CellPaintingPipeline.from_pretrained(model)
+    pipeline.settings = replace(pipeline.settings, threads=1)
     index, losses = denoising_losses(pipeline, cells, repeats=1, seed=3, batch=5)
     data = load_data(cells)
     assert set(data.rows["split"].iloc[index]) == {"val"}
@@ -285,7 +287,7 @@ def test_losses_are_compared_by_well() -> None:
 
 
 def test_a_report_of_real_pictures(cells: Path, model: Path, tmp_path: Path) -> None:
-    config = PicturesConfig(repeats=1, draws=1, least=2, grid=3, steps=2, resamples=50)
+    config = PicturesConfig(repeats=1, draws=1, least=2, grid=3, steps=2, threads=1, resamples=50)
     found = run(model, cells, tmp_path, config)
     assert found == json.loads((tmp_path / "real_pictures.json").read_text())
     assert found["evidence"] == "real"
