@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ldm.checkpoint import Ema
@@ -60,6 +60,13 @@ def shard(
     weights = dict(net.named_parameters())
     ema.average = {name: _like(value, weights[name]) for name, value in ema.average.items()}
     return net
+
+
+def settle(net: nn.Module) -> None:
+    """Give back what a pass without a backward one has put together, so that every parameter is its piece again."""
+    for module in net.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def agreed(accelerator: Accelerator, wish: bool) -> bool:

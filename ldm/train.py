@@ -273,6 +273,7 @@ def loop(
         if due(step == warm or now - checked > config.validate_minutes * 60.0):
             ema.swap(net)
             report = held_out(net, held, schedule, config, unet=step > warm)
+            sharding.settle(net)
             ema.swap(net)
             if main:
                 _tell_held_out(step, report)

@@ -110,10 +110,14 @@ def register(app: typer.Typer, doors: Doors, console: Console) -> None:
                 told(line)
             if dry_run:
                 return
-            with executor_of(machine) as chosen, bars() as report:
-                summary = run(
-                    compounds, request, store, chosen, report=report, retry=retry, shard=shard_of(shard), room=room
-                )
+            try:
+                with executor_of(machine) as chosen, bars() as report:
+                    summary = run(
+                        compounds, request, store, chosen, report=report, retry=retry, shard=shard_of(shard), room=room
+                    )
+            except KeyboardInterrupt:
+                typer.echo("dopaint: stopped; finished parts are kept, the same command goes on", err=True)
+                raise
             if timings is not None:
                 timings.parent.mkdir(parents=True, exist_ok=True)
                 timings.write_text(json.dumps(timings_document(chosen, summary), indent=1) + "\n", encoding="utf-8")

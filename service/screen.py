@@ -94,7 +94,7 @@ def _column_means(null: Float[np.ndarray, "r l"]) -> Float[np.ndarray, " l"]:
     present = np.isfinite(null)
     count = present.sum(axis=0)
     total = np.where(present, null, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
 def _head(piece: Profiles, library: LibraryEffects) -> pd.DataFrame:

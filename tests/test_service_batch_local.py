@@ -145,6 +145,39 @@ def test_killed_at_random_instants_it_ends_the_same(tmp_path: Path, repository: 
     assert digests(tmp_path / "out-timing") == digests(tmp_path / "whole")
 
 
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(one) for one in (thread / "children").read_text().split()]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_interrupt_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, repository: Path) -> None:
+    source, out = write(tmp_path / "a.smi", 40), tmp_path / "out"
+    words = ["batch", str(source), "--model", "fake", "--draws", "2", "--part", "4", "--out", str(out)]
+    command = [sys.executable, "-c", "from service.cli import app; app()", *words, "--profilers", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not done_parts(Store(str(out))) and process.poll() is None:
+        time.sleep(0.02)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "dopaint: stopped; finished parts are kept, the same command goes on\n"
+    assert len(workers) >= 3
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    assert not (out / "manifest.json").exists()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 3  # broken entries among them
+    assert "parts were finished by an earlier run" in again.stdout
+    batch(source, tmp_path / "whole", InlineExecutor(), BatchRequest(model=FAKE, draws=2, part=4))
+    assert digests(out) == digests(tmp_path / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_shipped_model_packed_with_others_killed_and_alone(tmp_path: Path, repository: Path) -> None:

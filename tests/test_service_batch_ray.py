@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def ports() -> dict[str, int]:
+    """Free ones: a node whose agents choose theirs gives up when they take more than 15 s (ray-project/ray 65983)."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    sockets = [socket.socket() for _ in names]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = {name: int(one.getsockname()[1]) for name, one in zip(names, sockets, strict=True)}
+    for one in sockets:
+        one.close()
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.filterwarnings("default")  # Ray's own
@@ -86,9 +99,9 @@ def test_two_nodes_one_killed_give_the_same_bytes(
     memory = 100 * 2**20
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 2, "object_store_memory": memory, "include_dashboard": False},
+        head_node_args={"num_cpus": 2, "object_store_memory": memory, "include_dashboard": False, **ports()},
     )
-    second = cluster.add_node(num_cpus=2, object_store_memory=memory)
+    second = cluster.add_node(num_cpus=2, object_store_memory=memory, **ports())
     killed = []
 
     def report(stage: str, done: int, total: int) -> None:

@@ -39,7 +39,7 @@ def responses(differences: Float[np.ndarray, "n k"], subprofiles: SubProfiles) -
     direction = np.where(mask & used[:, None], subprofiles.values / np.where(rms > 0, rms, 1.0)[:, None], 0.0)
     total = np.where(there, differences, 0.0) @ direction.T
     count = there.astype(np.float64) @ (mask & used[:, None]).T.astype(np.float64)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
 class _MoreWanted(Exception):

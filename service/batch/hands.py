@@ -111,8 +111,8 @@ class Hand:
         if "error" in header:
             self._told.put(Told(self, task, refused=str(header["error"])))
         else:
-            spent = {"cpu_s": float(header["cpu_s"]), "wall_s": float(header["wall_s"])}
-            self._told.put(Told(self, task, tuple(unpacked(header, arrays)), **spent))
+            cpu_s, wall_s = float(header["cpu_s"]), float(header["wall_s"])
+            self._told.put(Told(self, task, tuple(unpacked(header, arrays)), cpu_s=cpu_s, wall_s=wall_s))
 
     def _end(self) -> None:
         process, self._process = self._process, None

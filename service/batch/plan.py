@@ -13,7 +13,7 @@ import io
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -211,28 +211,31 @@ def _entries(source: Path, request: BatchRequest, workers: int) -> Iterator[Entr
     first: dict[bytes, int] = {}
     records = read_entries(source, request.column, request.name_column)
     for record, answer in _standardised(records, source.stat().st_size, workers):
-        head = {
-            "row": record.row,
-            "name": record.name,
-            "input": record.text[:SHOWN] if record.kind == "smiles" else "",
-        }
+        shown = record.text[:SHOWN] if record.kind == "smiles" else ""
         if isinstance(answer, InvalidSmiles):
-            yield Entry(
-                **head, state=INVALID, reason=answer.reason.value, sentence=answer.message, position=answer.position
-            )
+            reason, position = answer.reason.value, answer.position
+            yield Entry(record.row, record.name, shown, INVALID, reason, answer.message, position)
             continue
-        told = {"smiles": answer.smiles, "inchikey": answer.inchikey, "changes": "; ".join(answer.changes)}
+        read = Entry(
+            record.row,
+            record.name,
+            shown,
+            READY,
+            smiles=answer.smiles,
+            inchikey=answer.inchikey,
+            changes="; ".join(answer.changes),
+        )
         if answer.inchikey == DMSO_INCHIKEY:
             words = "DMSO is the control that every effect is measured against: give another molecule."
-            yield Entry(**head, **told, state=INVALID, reason="is_control", sentence=words)
+            yield replace(read, state=INVALID, reason="is_control", sentence=words)
             continue
         key = _key(answer)
         if key in first:
             words = f"The same molecule as entry {first[key]}, where its results are."
-            yield Entry(**head, **told, state=DUPLICATE, reason=DUPLICATE, sentence=words, of_row=first[key])
+            yield replace(read, state=DUPLICATE, reason=DUPLICATE, sentence=words, of_row=first[key])
         else:
             first[key] = record.row
-            yield Entry(**head, **told, state=READY)
+            yield read
 
 
 def _standardised(

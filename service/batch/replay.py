@@ -45,7 +45,7 @@ class Replay:
         for start in range(0, len(chosen), size):
             time.sleep(self._seconds)
             tick(len(chosen[start : start + size]))
-        return self._pictures[chosen]
+        return np.asarray(self._pictures[chosen])
 
 
 def record(path: Path, pictures: Float[np.ndarray, "n c h w"], seconds: float) -> None:

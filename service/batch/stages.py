@@ -265,8 +265,11 @@ def bare(header: Mapping[str, Any]) -> dict[str, Any]:
 def failed(item: Item, error: BaseException) -> Item:
     """The item of a compound that went wrong."""
     told = entry(error, "")
-    kept = {name: item.header[name] for name in ("start", "stop") if name in item.header}
-    return Item({**bare(item.header), **kept, "failed": str(told["reason"]), "sentence": sentence(error)}, {})
+    header = bare(item.header)
+    for name in ("start", "stop"):
+        if name in item.header:
+            header[name] = item.header[name]
+    return Item({**header, "failed": str(told["reason"]), "sentence": sentence(error)}, {})
 
 
 def guarded(item: Item, work: Callable[[], Item]) -> Item:
