@@ -97,7 +97,7 @@ def _correlations(a: Float[np.ndarray, "m k"], b: Float[np.ndarray, "m k"]) -> F
     """Pearson correlation of every row of a with every row of b; 0 where one does not vary."""
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     size = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None, :]
-    return np.divide(a @ b.T, size, out=np.zeros(size.shape), where=size > 0.0)
+    return np.asarray(np.divide(a @ b.T, size, out=np.zeros(size.shape), where=size > 0.0))
 
 
 def loss_table(
@@ -223,7 +223,7 @@ def _effects(
     mean, sd = known.mean(0), np.maximum(known.std(0), 1e-9)
 
     def scaled(values: np.ndarray) -> np.ndarray:
-        return np.clip((values - mean) / sd, -CLIP, CLIP)
+        return np.asarray(np.clip((values - mean) / sd, -CLIP, CLIP))
 
     rows = opened.rows.iloc[index].reset_index(drop=True)
     many = pd.concat([rows] * config.draws, ignore_index=True)

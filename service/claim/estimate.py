@@ -44,7 +44,7 @@ class Space:
     def values(self, profiles: Profiles) -> Float[np.ndarray, "n k"]:
         """Profiles in this space, clipped; NaN where a picture has no cells."""
         z = (profiles.features(self.names).values - self.centre) / self.spread
-        return np.clip(z, -CLIP, CLIP)
+        return np.asarray(np.clip(z, -CLIP, CLIP))
 
 
 def fit_space(true: Profiles, correlation: float) -> Space:
@@ -228,7 +228,7 @@ def _mean_of_rows(by_seed: Sequence[Float[np.ndarray, "r k"]]) -> Float[np.ndarr
     there = np.isfinite(stack)
     count = there.sum(0)
     total = np.where(there, stack, 0.0).sum(0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
 def _ordered(effects: Effects, compounds: Sequence[str]) -> Effects:

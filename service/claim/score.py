@@ -50,7 +50,7 @@ def squared_errors(value: Float[np.ndarray, "m k"], truth: Float[np.ndarray, "m 
     there = np.isfinite(square)
     count = there.sum(1)
     total = np.where(there, square, 0.0).sum(1)
-    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0))
 
 
 def root_mean(square: Float[np.ndarray, " m"]) -> float:
@@ -208,11 +208,8 @@ def score_all(
             mechanisms = mechanism_rows(answer, table, config)
             for name in SETS:
                 of = seen if name == "seen" else ~seen
-                rows.append(
-                    {"allocation": allocation, "method": answer.method, "set": name}
-                    | effect_row(answer, truth, of, config)
-                    | mechanisms[name]
-                )
+                named = {"allocation": allocation, "method": answer.method, "set": name}
+                rows.append({**named, **effect_row(answer, truth, of, config), **mechanisms[name]})
     return pd.DataFrame(rows).astype(object).where(lambda t: t.notna(), None)
 
 
