@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
 import sys
 import time
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import Any
 
 #: Set by the outermost middleware; threads that work for a request inherit it.
 REQUEST_ID: ContextVar[str] = ContextVar("dopaint_request_id", default="")
@@ -57,7 +58,7 @@ class Plain(logging.Formatter):
         return blotted(super().format(record))
 
 
-def configure(form: str, level: str = "INFO", stream: TextIO | None = None) -> None:
+def configure(form: str, level: str = "INFO", stream: io.TextIOBase | None = None) -> None:
     """Sends the service's and the server's log lines to `stream` (stderr) as "json" or "plain"."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else Plain("%(levelname)s %(name)s: %(message)s"))

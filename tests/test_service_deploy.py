@@ -118,7 +118,7 @@ from service.settings import Settings
 from service.cluster import deployment
 from tests.test_service_deploy import fake_desk
 there = {{"env_vars": {{"PYTHONPATH": {path!r}}}}}
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=there)
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=there)
 serve.start(http_options={{"host": "127.0.0.1", "port": 8741}})
 serve.run(deployment(Settings(data={str(tmp_path / "data")!r}, engine="fake", model="fake"), fake_desk))
 with httpx.Client(base_url="http://127.0.0.1:8741", trust_env=False, timeout=90) as client:

@@ -16,7 +16,7 @@ from service.access import Access
 from service.guard import Guard, too_deep
 from service.keys import Keys
 from service.limits import Buckets
-from service.logs import JsonLines, blotted
+from service.logs import LOGGERS, JsonLines, blotted, configure
 from service.metrics import Metrics
 from service.signed import Signer
 from service.who import Gate, is_loopback
@@ -223,3 +223,27 @@ def test_an_error_inside_becomes_a_problem_document_with_the_id() -> None:
     assert answer.status_code == 500
     assert answer.json()["request_id"] == "abc"
     assert "secret" not in answer.text
+
+
+def test_the_lines_of_the_server_are_json_too_and_keep_a_traceback() -> None:
+    stream = io.StringIO()
+    before = {name: (logging.getLogger(name).handlers, logging.getLogger(name).propagate) for name in LOGGERS}
+    try:
+        configure("json", "INFO", stream)
+        logging.getLogger("uvicorn.error").info("Started %s", "x")
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            logging.getLogger("dopaint.jobs").exception("failed")
+        configure("plain", "WARNING", stream)
+        logging.getLogger("dopaint.http").info("silent")
+        logging.getLogger("dopaint.http").warning("Bearer secret")
+    finally:
+        for name, (handlers, propagate) in before.items():
+            logging.getLogger(name).handlers, logging.getLogger(name).propagate = handlers, propagate
+            logging.getLogger(name).setLevel(logging.NOTSET)
+    *lines, plain = stream.getvalue().splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert (first["message"], first["level"], first["logger"]) == ("Started x", "info", "uvicorn.error")
+    assert "ValueError: inside" in second["trace"]
+    assert plain == "WARNING dopaint.http: Bearer ..."

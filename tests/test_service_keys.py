@@ -2,10 +2,15 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
 
+from service.cli_keys import register
 from service.errors import InvalidRequest, NotFound, TooMany
 from service.keys import DamagedKeys, Key, Keys
 from service.limits import Buckets, Usage
@@ -185,3 +190,22 @@ def test_keys_outlive_a_round_trip(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "keys.json").read_text())
     assert document["format"] == "dopaint/keys/1"
     assert [one["per_minute"] for one in document["keys"]] == [7]
+
+
+def test_keys_by_command(tmp_path: Path) -> None:
+    app = typer.Typer()
+    register(app, nullcontext, Console(width=200))
+    data = ["--data", str(tmp_path)]
+    runner = CliRunner()
+    made = runner.invoke(app, ["keys", "add", "lab 7", "--per-minute", "9", *data])
+    assert made.exit_code == 0, made.output
+    key = Keys(tmp_path / "keys.json").find(made.output.strip())
+    assert key is not None
+    assert (key.name, key.per_minute) == ("lab 7", 9)
+    listed = runner.invoke(app, ["keys", "list", *data]).output
+    assert f"{key.id}  active" in listed
+    assert "9/min" in listed
+    assert made.output.strip().rsplit("_", 1)[1] not in listed
+    assert "revoked" in runner.invoke(app, ["keys", "revoke", "lab 7", *data]).output
+    assert "revoked" in runner.invoke(app, ["keys", "list", *data]).output
+    assert Keys(tmp_path / "keys.json").find(made.output.strip()) is None

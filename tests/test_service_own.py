@@ -41,6 +41,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
+def uploads_of(client: TestClient) -> set[str]:
+    return {path.name for path in client.app.state.doors.uploads.glob("*")}
+
+
 def tiff(pixels: np.ndarray, names: tuple[str, ...] = CHANNELS) -> bytes:
     path = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
     file = path / f"dopaint-test-{time.monotonic_ns()}.ome.tiff"
@@ -148,11 +152,12 @@ def test_without_a_word_for_it_a_simulated_library_calls_nothing(served: TestCli
 def test_what_cannot_be_compared_or_read_is_refused_before_it_is_queued(
     served: TestClient, query: str, make, status: int, word: str
 ) -> None:
-    before = served.get("/v1/profiles").json()["items"]
+    before, kept = served.get("/v1/profiles").json()["items"], uploads_of(served)
     response = served.post(f"/v1/profiles?{query}", content=make(), headers={"content-type": "application/zip"})
     assert response.status_code == status, response.text
     assert word in response.json()["detail"]
     assert served.get("/v1/profiles").json()["items"] == before
+    assert uploads_of(served) == kept, "a refused upload is not kept"
 
 
 def test_another_kind_of_body_is_refused(served: TestClient) -> None:
@@ -223,11 +228,11 @@ def test_pictures_of_more_pixels_than_allowed_are_refused_by_their_headers(tmp_p
         uploads.check_pixels([field], BOUNDS)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_torn_tiff_is_an_invalid_request_and_nothing_else(tmp_path: Path, seed: int) -> None:
     whole = bytearray(tiff(np.random.default_rng(seed).random((5, SIZE, SIZE))))
     rng = np.random.default_rng(seed)
-    for i in range(60):
+    for i in range(30):
         torn = bytearray(whole[: int(rng.integers(8, len(whole)))])
         for at in rng.integers(4, len(torn), 8):
             torn[at] = int(rng.integers(0, 256))

@@ -188,6 +188,10 @@ def test_the_grid_has_one_column_a_place_and_counts_its_draws(served: tuple[Test
     client = served[0]
     listed = client.get(f"{root(served)}/pictures").json()["draws"]
     assert all(one["compound_ready"] and one["control_ready"] and one["outcome"] == "ok" for one in listed)
+    assert {one["well"] for one in listed} == {
+        f"{chr(65 + one['row']) if one['row'] < 26 else 'A' + chr(39 + one['row'])}{one['column'] + 1:02d}"
+        for one in listed
+    }
     for by in ("source", "batch", "plate", "well"):
         grid = client.get(f"{root(served)}/grid?by={by}").json()
         assert [one["value"] for one in grid["columns"]] == sorted(
