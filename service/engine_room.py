@@ -11,7 +11,6 @@ full disk stops the keeper until there is space; nothing is lost and the jobs sa
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -42,7 +41,6 @@ from service.rooms import Measured, Room
 LOG = logging.getLogger("dopaint.engine")
 LINGER_S = 0.02  # a batch that is not full waits so long for others to join
 RETRY_S = 5.0  # while there is no space
-NICE = 5  # the engine room's threads and their processes yield to the HTTP doors
 _IDLE_S = 0.5
 
 Answer = TypeVar("Answer")
@@ -148,8 +146,6 @@ class EngineRoom:
     # The five threads.
 
     def _guarded(self, loop: Callable[[], None]) -> None:
-        with suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # Linux: of this thread alone
         try:
             loop()
         except _Stopped:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from service.engine_room import NICE, EngineRoom
+from service.engine_room import EngineRoom
 from service.errors import EngineFailure, Loading, NotFound, StorageFull, problem_of, sentence
 from service.faults import point
 from service.janitor import sweep, tidy
@@ -30,6 +30,7 @@ from service.lane import Lane, Report, Work
 from service.leases import Leases
 from service.ledger import Event
 from service.owner_lock import OwnerLock
+from service.priority import yield_to_the_doors
 from service.quota import OwnerRules, Rules, Used, admit, estimated_bytes
 from service.rebuild import open_store
 from service.rooms import Room
@@ -347,8 +348,7 @@ class Desk:
         return self.rules_for(owner).weight if self.rules_for is not None else 1.0
 
     def _run(self) -> None:
-        with suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # the measuring processes take it over
+        yield_to_the_doors()
         with ExitStack() as held:
             try:
                 room = held.enter_context(self._load())
