@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from service.claim import measure as measuring
 from service.claim.config import ALLOCATIONS, Claim, check_twins, read_claim
 from service.claim.estimate import DIFFUSION, METHODS, ORACLE, TABULAR
 from service.claim.measure import measure_all, profiles_of
-from service.claim.models import forget_conditions
+from service.claim.models import forget_conditions, recipe_of
 from service.claim.pictures import BLOCK, share_latents
 from service.claim.run import Pipeline, run
+from service.claim.sizes import check_sizes
 from service.claim.stages import Stage, claim_folder, done, mark_of, run_stages
 from service.errors import InvalidRequest
 
@@ -228,6 +230,22 @@ def test_shipped_configurations_can_be_read() -> None:
     assert small.dial("jump-like") == 1.0
     assert small.dial("randomised") == 0.0
     assert claim.document()["files"]["recipe aware"] != claim.document()["files"]["recipe free"]
+
+
+def test_a_recipe_of_another_size_is_refused_with_the_right_number() -> None:
+    for name in ("claim_small", "claim_tiny"):
+        claim = read_claim(CONFIGS / "benchmark" / f"{name}.toml")
+        unet, condition, _ = recipe_of(claim, "free", 1)
+        check_sizes(claim, unet, condition)
+        with pytest.raises(InvalidRequest, match="latent_channels = 4"):
+            check_sizes(claim, replace(unet, latent_channels=4), condition)
+    small = read_claim(CONFIGS / "benchmark" / "claim_small.toml")
+    unet, condition, training = recipe_of(small, "free", 7)
+    assert training.seed == 7
+    with pytest.raises(InvalidRequest, match="widths = "):
+        check_sizes(small, replace(unet, widths=(64, 64)), condition)
+    with pytest.raises(InvalidRequest, match="hidden = 8"):
+        check_sizes(small, unet, replace(condition, hidden=8))
 
 
 def test_latents_are_shared_not_copied(tmp_path: Path) -> None:

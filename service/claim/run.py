@@ -30,6 +30,7 @@ from service.claim.measure import measure_all, profiles_of, rows_of
 from service.claim.pictures import encode, observe, observed_blocks, painted_blocks, true_blocks
 from service.claim.report import Result, write
 from service.claim.score import Truth, score_all, verdict
+from service.claim.sizes import check_sizes
 from service.claim.stages import Progress, Stage, claim_folder, done, run_stages, seconds_taken
 
 RIVALS = ("naive", "Harmony", "ComBat", "regression", "AIPW", "tabular g-formula", DIFFUSION["free"])
@@ -207,6 +208,7 @@ def run(config: Path, out: Path, progress: Progress | None = None, stop_after: s
     Raises ConfigError, InvalidRequest, MissingModel, and what the rooms refuse.
     """
     claim = read_claim(config)
+    check_sizes(claim, *models.recipe_of(claim, "aware", claim.config.seed)[:2])
     claim_folder(out, claim.document())
     stages = Pipeline(claim, out, progress).stages()
     run_stages(out, stages, progress, stop_after)
