@@ -1,4 +1,4 @@
-"""The chemist's walk: drives the page of a running service in headless Chromium and writes the pictures of docs/page.md.
+"""The walk of a chemist through the page of a running service; writes docs/pictures.
 
 python docs/walk.py http://127.0.0.1:8711/        (minutes: the model paints and measures 16 pictures)
 """
@@ -24,14 +24,14 @@ READY = "document.documentElement?.dataset.started && document.getElementById('v
 
 
 def keep(page: Browser, name: str) -> None:
-    """The window as a PNG of at most 200 KiB: with fewer colours where it would be larger."""
+    """The window as a PNG of at most 200 KiB, with fewer colours where it would be larger; rare colours are kept."""
     file = PICTURES / f"page-{name}.png"
     page.picture(file)
     for colours in (256, 128, 64):
         if file.stat().st_size <= MOST_BYTES:
             return
         with Image.open(file) as image:
-            small = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+            small = image.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         small.save(file, optimize=True)
 
 

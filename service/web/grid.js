@@ -32,8 +32,18 @@ export async function showGrid(links, index, name, running) {
     ? answer.draws
     : answer.draws.filter((one) => ready.has("compound " + one.draw) || ready.has("control " + one.draw));
   now = { draws, index, name, ready, shown: Math.min(FIRST, draws.length), upto: draws.length };
+  if (!sized) resize(Math.round(($("grid").parentElement.clientWidth - HEAD) / Math.max(1, now.shown)));
   build();
   takeLimits();
+}
+
+const HEAD = 130; // pixels of the names of the rows
+let sized = false; // by hand
+
+/** The side of the pictures; until it is set by hand, as large as lets all columns be seen, within reason. */
+function resize(side) {
+  $("size").value = Math.max(104, Math.min(176, side));
+  $("grid").style.setProperty("--side", $("size").value + "px");
 }
 
 const told = new Set(); // pictures that events told of, which may come before the grid is there
@@ -224,6 +234,9 @@ export function startGrid() {
     now.shown = now.draws.length;
     build();
   });
-  $("size").addEventListener("input", () => $("grid").style.setProperty("--side", $("size").value + "px"));
+  $("size").addEventListener("input", () => {
+    sized = true;
+    $("grid").style.setProperty("--side", $("size").value + "px");
+  });
   $("auto").addEventListener("click", () => now && takeLimits(true));
 }

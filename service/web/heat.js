@@ -92,19 +92,21 @@ function field(one, largest) {
   const share = Math.min(1, Math.abs(one.mean ?? 0) / largest);
   const beyond = one.share_beyond === null ? "" : Math.round(100 * one.share_beyond) + " %";
   const size = plural(one.n_features, "feature");
-  const clear = beyond ? `, ${beyond} of them clear of zero` : "";
-  const place = [one.compartment, words(one.family), one.channel].join(", ");
+  const place = [one.compartment, words(one.family), one.channel === "none" ? "no channel" : one.channel].join(", ");
+  const unseen = (said) => make("span", { class: "unseen" }, said);
   const button = make(
     "button",
     {
       type: "button",
       class: "heat" + (one.share_beyond > 2 * CHANCE ? " moved" : ""),
-      "aria-label": `${place}: mean effect ${signed(one.mean)} over ${size}${clear}. List them`,
       title: `${place}: ${size}`,
       click: () => list(one),
     },
+    unseen(`${place}: mean effect `),
     signed(one.mean, 1),
+    beyond ? unseen(", clear of zero ") : null,
     make("small", {}, beyond),
+    unseen(` of ${size}. List them`),
   );
   button.style.setProperty("--share", Math.round(100 * Math.sqrt(share)) + "%");
   button.classList.add((one.mean ?? 0) < 0 ? "down" : "up");
