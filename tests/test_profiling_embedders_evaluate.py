@@ -162,6 +162,8 @@ def test_doses_added_one_at_a_time_name_more_compounds() -> None:
     assert (curve["chance"] <= 0.21).all()
     low_first = dose_curve(doses_world(), highest_first=False)
     assert list(low_first["compounds"]) == [10, 20, 30]  # a compound counts once it is active
+    table = doses_world()
+    assert dose_curve(DoseTable(table.values, table.rows.assign(weight=0.0))).empty
     held = dose_curve(doses_world(), held=doses_world(seed=9))
     assert held["accuracy"].iloc[-1] > 0.8
     with pytest.raises(InvalidProfiles, match="weight"):

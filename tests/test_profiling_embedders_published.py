@@ -38,7 +38,9 @@ def test_a_published_checkpoint_becomes_an_engine(tmp_path: Path) -> None:
     state |= {f"student.backbone.{name}": t + 1.0 for name, t in own.state_dict().items()}
     state["teacher.head.mlp.0.weight"] = torch.zeros(2, 2)
     save_file(state, tmp_path / "published.safetensors")
-    config = import_vit(tmp_path / "published.safetensors", tmp_path / "ours", crops=replace(CROPS, source="tiles"))
+    config = import_vit(
+        tmp_path / "published.safetensors", tmp_path / "ours", crops=replace(CROPS, source="tiles", most=9)
+    )
     assert (config.image, config.patch, config.dim, config.depth, config.heads, config.mlp) == (16, 4, 64, 1, 1, 4.0)
     pictures = paint(2.0, 1.0, np.random.default_rng(0))[None]
     with EMBEDDERS["dino_boc"](tmp_path / "ours") as engine:

@@ -107,7 +107,10 @@ def dose_curve(
         parts = [fold == f for f in range(folds) if (fold == f).any()]
         found = [softmax_by_condition(_rows(table, ~own), _rows(table, own), classes) for own in parts]
         truth = table.rows.groupby("compound")["moa"].first().astype(str)
-    rows, said = pd.concat([t for t, _ in found], ignore_index=True), np.concatenate([s for _, s in found])
+    some = [one for one in found if len(one[0])]
+    if not some:  # no compound is active anywhere
+        return pd.DataFrame([], columns=["doses", "added", "accuracy", "compounds", "chance"])
+    rows, said = pd.concat([t for t, _ in some], ignore_index=True), np.concatenate([s for _, s in some])
     order = sorted(set(rows["dose"]), reverse=highest_first)
     lines = []
     for count in range(1, len(order) + 1):
