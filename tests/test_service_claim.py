@@ -233,7 +233,7 @@ def test_shipped_configurations_can_be_read() -> None:
 
 
 def test_a_recipe_of_another_size_is_refused_with_the_right_number() -> None:
-    for name in ("claim_small", "claim_tiny"):
+    for name in ("claim_small", "claim_quick", "claim_tiny"):
         claim = read_claim(CONFIGS / "benchmark" / f"{name}.toml")
         unet, condition, _ = recipe_of(claim, "free", 1)
         check_sizes(claim, unet, condition)
