@@ -35,6 +35,14 @@ def tidy(store: Store, data: Path, rules: Rules, now: float, *, stray_s: float =
     return expired
 
 
+def mark_endings(store: Store, data: Path) -> None:
+    """Notes, beside the requests, the endings that a killed service could not note: a rebuilt store must know them."""
+    for key, state in store.known().items():
+        files = JobFiles(data, key)
+        if state in (FAILED, CANCELLED) and files.request.is_file() and not files.ending.is_file():
+            files.end({"state": state, "problem": store.get(key).problem})
+
+
 def sweep(store: Store, data: Path, stray_s: float) -> int:
     """Takes away files of jobs that the store does not know, and the work of jobs that have ended."""
     known = store.known()

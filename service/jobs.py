@@ -22,7 +22,7 @@ from typing import Any
 from service.engine_room import EngineRoom
 from service.errors import EngineFailure, Loading, NotFound, StorageFull, problem_of, sentence
 from service.faults import point
-from service.janitor import sweep, tidy
+from service.janitor import mark_endings, sweep, tidy
 from service.job import QUEUED, RUNNING, Job, Page, Submitted
 from service.job_files import JobFiles
 from service.job_states import MoleculeState, PictureReady, molecules_of, pictures_of
@@ -79,6 +79,7 @@ class Desk:
                 "the service stopped unexpectedly each time it worked on this request: ask for fewer draws"
             )
             again = self._store.recover(problem_of(lost).document("recovered"), all_of_place=True)
+            mark_endings(self._store, data)
             sweep(self._store, data, 0.0)
         except BaseException:
             self._owner.release()
