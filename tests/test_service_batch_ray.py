@@ -10,7 +10,7 @@ import pytest
 from service.batch.ask import BatchRequest
 from service.batch.drive import run
 from service.batch.inline import InlineExecutor
-from service.batch.ray_data import Collector, RayConfig, RayExecutor, RayMissing, pools
+from service.batch.ray_data import Collector, RayConfig, RayExecutor, RayMissing, fitting, pools
 from service.batch.room import FAKE
 from service.batch.stages import Item
 from service.batch.store import Store
@@ -29,6 +29,11 @@ def test_pools_follow_the_cluster() -> None:
     assert many == {"gpus": 8, "painters": 8, "profilers": 87, "desks": 10}
     assert pools(RayConfig(), {"CPU": 2.0}) == {"gpus": 0, "painters": 1, "profilers": 1, "desks": 1}
     assert pools(RayConfig(painters=2, profilers=3, desks=1), {"CPU": 64.0})["profilers"] == 3
+
+
+def test_one_actor_of_each_pool_fits_a_small_machine() -> None:
+    assert fitting(RayConfig(), 64.0) == 1.0
+    assert fitting(RayConfig(), 2.0) * (1.0 + 1.0 + 0.25) == pytest.approx(1.95)
 
 
 def test_the_collector_puts_a_part_together_in_any_order(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_an_unknown_address_is_refused() -> None:
 
 
 def test_a_write_that_is_cut_short_leaves_the_earlier_file(tmp_path: Path) -> None:
-    class Stopped(Exception):
+    class Stopped(BaseException):
         pass
 
     def stop(what: str, name: str) -> None:
@@ -88,9 +88,11 @@ def test_a_write_that_is_cut_short_leaves_the_earlier_file(tmp_path: Path) -> No
     (left,) = [path for path in (tmp_path / "plan").iterdir() if path.name != "a"]
     store.sweep("plan")  # its writer, this process, lives
     assert left.exists()
-    left.rename(left.with_name(left.name.replace(str(os.getpid()), "999999999")))
+    dead = left.rename(left.with_name(left.name.replace(f".{os.getpid()}.", ".999999999.")))
+    elsewhere = dead.with_name(".a.another-machine.999999999.tmp")
+    elsewhere.write_bytes(b"")  # whose writer cannot be asked
     store.sweep("plan")
-    assert [path.name for path in (tmp_path / "plan").iterdir()] == ["a"]
+    assert sorted((tmp_path / "plan").iterdir()) == [elsewhere, tmp_path / "plan" / "a"]
 
 
 def test_results_are_the_same_on_s3_and_on_a_disk_also_when_it_goes_on(tmp_path: Path, s3: dict[str, object]) -> None:
@@ -98,7 +100,7 @@ def test_results_are_the_same_on_s3_and_on_a_disk_also_when_it_goes_on(tmp_path:
     source.write_text("CCO\nnot\nCCN\nCCCCO\n")
     request = BatchRequest(model=FAKE, draws=2, part=2, pictures="preview")
 
-    class Stopped(Exception):
+    class Stopped(BaseException):
         pass
 
     def stop(what: str, name: str) -> None:

@@ -30,6 +30,7 @@ from service.batch.timings import Timings
 from service.errors import EngineFailure, InvalidRequest, ServiceError
 
 MESSAGE = "message"
+HARDLY = 0.05  # of a core: what reads entries
 FINISHING = 8  # parts that may be finished at once: bounds the driver's memory
 Config = dict[str, Any]
 
@@ -43,7 +44,8 @@ class RayConfig:
     """address: of a cluster, None = one started on this machine. painters, profilers, desks: most actors of each pool;
     0 chooses: painters for all GPUs (one without), profilers for the cores that are left, a desk for every eight.
 
-    painter_cpus, profiler_cpus, desk_cpus: cores reserved for one actor. pack: pieces painted in one call.
+    painter_cpus, profiler_cpus, desk_cpus: cores reserved for one actor; less where the cluster has not as many, and
+    with adaptive draws, which take two pools of each kind. pack: pieces painted in one call.
     """
 
     address: str | None = None
@@ -84,17 +86,18 @@ class RayExecutor:
         """Connects to the cluster, or starts one here. Raises `InvalidRequest` for a pilot longer than one piece."""
         import ray
 
-        if plan.request.adaptive and plan.request.pilot > SLAB:
-            raise InvalidRequest(
-                f"pilot is {plan.request.pilot}: on Ray at most {SLAB}, what one painter holds at once"
-            )
+        micro_batch = open_room(plan.request, roles=()).card.micro_batch
+        piece = max(micro_batch, SLAB // micro_batch * micro_batch)
+        if plan.request.adaptive and plan.request.pilot > piece:
+            raise InvalidRequest(f"pilot is {plan.request.pilot}: on Ray at most {piece}, one piece")
         if not ray.is_initialized():
             ray.init(address=self.config.address, log_to_driver=False, include_dashboard=False)
             self._started = True
         ray.data.DataContext.get_current().enable_progress_bars = False
         self._plan, self._store = plan, store
         self._said: Config = {"url": store.url, "options": store.options}
-        self._sizes = pools(self.config, ray.cluster_resources())
+        resources = ray.cluster_resources()
+        self._sizes, self._cpus = pools(self.config, resources), float(resources.get("CPU", 1))
 
     def control(self, tell: Tell) -> list[Item]:
         """The control through the same stages."""
@@ -113,9 +116,9 @@ class RayExecutor:
         todo = list(parts)
         request, said = self._plan.request, self._said
         numbers = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=max(1, len(todo)))
-        source = numbers.flat_map(lambda row: compounds_of(said, int(row["part"])))
+        source = numbers.flat_map(lambda row: compounds_of(said, int(row["part"])), num_cpus=HARDLY)
         collector = Collector(self._store, request.draws)
-        finish = ray.remote(num_cpus=self.config.desk_cpus, max_retries=-1)(finish_part)
+        finish = ray.remote(num_cpus=0, max_retries=-1, scheduling_strategy="SPREAD")(finish_part)
         waiting: deque[tuple[int, Any]] = deque()
         writing: deque[Future[None]] = deque()
 
@@ -148,7 +151,9 @@ class RayExecutor:
         import ray
 
         config, sizes = self.config, self._sizes
-        gpus = {"num_gpus": 1} if sizes["gpus"] else {}
+        share = 0.5 if adaptive else 1.0  # two pools of each kind then
+        cpus = share * fitting(config, self._cpus)
+        gpus = {"num_gpus": share} if sizes["gpus"] else {}
 
         def pool(most: int) -> Any:
             return ray.data.ActorPoolStrategy(min_size=1, max_size=most)
@@ -160,7 +165,7 @@ class RayExecutor:
                 batch_size=config.pack,
                 batch_format="pyarrow",
                 compute=pool(sizes["painters"]),
-                num_cpus=config.painter_cpus,
+                num_cpus=cpus * config.painter_cpus,
                 **gpus,
             )
             return painted.map_batches(
@@ -169,10 +174,10 @@ class RayExecutor:
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=pool(sizes["profilers"]),
-                num_cpus=config.profiler_cpus,
+                num_cpus=cpus * config.profiler_cpus,
             )
 
-        desk: Config = {"compute": pool(sizes["desks"]), "num_cpus": config.desk_cpus}
+        desk: Config = {"compute": pool(sizes["desks"]), "num_cpus": cpus * config.desk_cpus}
         found = paint(source.flat_map(Chem, fn_constructor_args=[self._said, first], **desk))
         if adaptive:
             found = paint(found.flat_map(Decide, fn_constructor_args=[self._said], **desk))
@@ -184,9 +189,15 @@ def pools(config: RayConfig, resources: Mapping[str, float]) -> dict[str, int]:
     """Most actors of each pool, from what the cluster has."""
     gpus, cpus = int(resources.get("GPU", 0)), float(resources.get("CPU", 1))
     painters = config.painters or max(1, gpus)
-    left = cpus - painters * config.painter_cpus - config.desk_cpus
+    left = cpus - painters * config.painter_cpus - config.desk_cpus - HARDLY
     profilers = config.profilers or max(1, int(left / config.profiler_cpus))
     return {"gpus": gpus, "painters": painters, "profilers": profilers, "desks": config.desks or max(1, profilers // 8)}
+
+
+def fitting(config: RayConfig, cpus: float) -> float:
+    """By how much reservations must shrink so that one actor of each pool fits beside the entries' tasks."""
+    needed = config.painter_cpus + config.profiler_cpus + config.desk_cpus
+    return min(1.0, (cpus - HARDLY) / needed)
 
 
 def message(item: Item) -> bytes:

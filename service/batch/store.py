@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from service.errors import ServiceError
 
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 TEMPORARY = ".tmp"
+HOST = socket.gethostname()  # other machines may write into the same folder
 #: Told (what is about to happen, name): "begin" before the first byte, "aside" when all bytes lie beside the place,
 #: "placed" when the file has its name.
 OnState = Callable[[str, str], None]
@@ -61,7 +63,7 @@ class Store:
                 self._fs.pipe_file(path + TEMPORARY, content)
                 self._tell("aside", name)
                 self._fs.mv(path + TEMPORARY, path)
-        except OSError as error:
+        except Exception as error:  # clients of object stores raise many types
             raise StorageError(
                 f"out: {self.url}/{name} cannot be written ({error}); what is kept so far stays"
             ) from error
@@ -69,7 +71,7 @@ class Store:
 
     def _put_local(self, path: Path, content: bytes, name: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+        aside = path.with_name(f".{path.name}.{HOST}.{os.getpid()}{TEMPORARY}")
         with aside.open("wb") as file:
             file.write(content)
             file.flush()
@@ -81,7 +83,7 @@ class Store:
         """The content of a file. Raises `StorageError`."""
         try:
             content: bytes = self._fs.cat_file(f"{self._root}/{name}")
-        except OSError as error:
+        except Exception as error:
             raise StorageError(f"{self.url}/{name} cannot be read ({error})") from error
         return content
 
@@ -92,7 +94,7 @@ class Store:
         paths = [f"{self._root}/{name}" for name in names]
         try:
             found = self._fs.cat(paths)
-        except OSError as error:
+        except Exception as error:
             raise StorageError(f"{self.url} cannot be read ({error})") from error
         if isinstance(found, bytes):
             return [found]
@@ -110,7 +112,7 @@ class Store:
             found = self._fs.ls(f"{self._root}/{folder}", detail=True)
         except FileNotFoundError:
             return []
-        except OSError as error:
+        except Exception as error:
             raise StorageError(f"{self.url}/{folder} cannot be listed ({error})") from error
         names = [str(one["name"]).rsplit("/", 1)[-1] for one in found if one["type"] == "file"]
         return sorted(name for name in names if name and not name.endswith(TEMPORARY))
@@ -124,8 +126,8 @@ class Store:
         """Remove what killed runs of this machine left half written in a folder."""
         if self.local is not None:
             for path in (self.local / folder).glob(f".*{TEMPORARY}"):
-                writer = path.name.removesuffix(TEMPORARY).rpartition(".")[2]
-                if not (writer.isdigit() and Path(f"/proc/{writer}").is_dir()):
+                begun, _, writer = path.name.removesuffix(TEMPORARY).rpartition(".")
+                if begun.endswith(f".{HOST}") and not Path(f"/proc/{writer}").is_dir():
                     path.unlink(missing_ok=True)
 
 
