@@ -28,8 +28,9 @@ ALLOWED = re.compile(
 READ = {
     "pyrate-limiter": "MIT",
     "tensorboard-data-server": "Apache-2.0",
-    "triton": "MIT",
 }
+#: What comes with torch's build for a GPU: not pinned and not shipped by us, under terms of its maker.
+OF_THE_GPU = ("nvidia-", "cuda-", "triton")
 NETWORK = ("ConnectionError", "Max retries", "Name or service", "resolve", "timed out", "ProxyError", "SSLError")
 
 
@@ -45,7 +46,7 @@ def closure(extras: tuple[str, ...]) -> Iterator[metadata.Distribution]:
     waiting, seen = [Requirement(one) for one in wanted], set()
     while waiting:
         item = waiting.pop()
-        if (name := name_of(item.name)) in seen or name == "dopaint":
+        if (name := name_of(item.name)) in seen or name == "dopaint" or name.startswith(OF_THE_GPU):
             continue
         seen.add(name)
         try:
