@@ -236,16 +236,12 @@ def identify_secondary(
     top = int(grown.max(initial=0))
     cells = grown
     if top:
-        lookup = np.zeros(top + 1, np.int64)
-        np.maximum.at(lookup, grown.ravel(), nuclei.labels.ravel())
-        lookup[0] = 0
+        lookup = kernels.highest(grown, nuclei.labels, top)
         cells = lookup[grown].astype(np.int32)
     left = None
     if settings.discard_edge:
         cells = _without(cells, _touching(cells))
-        lookup = np.zeros(nuclei.count + 1, np.int64)
-        np.maximum.at(lookup, nuclei.labels.ravel(), cells.ravel())
-        lookup[0] = 0
+        lookup = kernels.highest(nuclei.labels, cells, nuclei.count)
         lookup[lookup != 0] = np.arange(1, np.count_nonzero(lookup) + 1)
         cells = lookup[cells].astype(np.int32)
         if settings.discard_primary:

@@ -258,6 +258,18 @@ def _propagate(picture, seeds, mask, weight):
     return out, distance
 
 
+@njit(cache=True, nogil=True)
+@no_type_check
+def highest(labels, values, n):
+    """The largest value under each label 1 to n, 0 for the background: int64 [n + 1]."""
+    out = np.zeros(n + 1, np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            out[labels[y, x]] = max(out[labels[y, x]], values[y, x])
+    out[0] = 0
+    return out
+
+
 def fill_holes(
     labels: Integer[np.ndarray, "h w"], largest: float = np.inf, *, objects: bool = True
 ) -> Int32[np.ndarray, "h w"]:

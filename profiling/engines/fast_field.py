@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
@@ -35,13 +37,14 @@ IMAGE = "Image"
 Column = tuple[str, str]  # owner (objects or Image), feature
 
 
-def columns(plan: Plan) -> dict[str, tuple[str, ...]]:
+@lru_cache(maxsize=16)
+def columns(plan: Plan) -> Mapping[str, tuple[str, ...]]:
     """Owner (objects or "Image") → its features, in the order of CellProfiler."""
     out: dict[str, dict[str, None]] = {}
     for step in plan.steps:
         for owner, feature in _declared(step):
             out.setdefault(owner, {})[feature] = None
-    return {owner: tuple(names) for owner, names in out.items()}
+    return MappingProxyType({owner: tuple(names) for owner, names in out.items()})
 
 
 def _declared(step: Step) -> list[Column]:

@@ -20,6 +20,7 @@ and multiplies small matrices: 1 ms an object, channel and distance, whatever it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -35,6 +36,7 @@ FEATURES = (
 DIRECTIONS = 4
 
 
+@lru_cache(maxsize=64)
 def _names(settings: Texture) -> tuple[str, ...]:
     return tuple(
         f"Texture_{feature}_{image}_{scale}_{direction:02d}_{settings.levels}"
