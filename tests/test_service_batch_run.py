@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -187,23 +188,40 @@ def warm() -> None:
     ROOM.reference()  # once, for all forked children
 
 
-@pytest.mark.usefixtures("warm")
-def test_killed_at_every_state_change_it_ends_the_same(source: Path, tmp_path: Path) -> None:
-    """Before the first byte of each file, when it lies aside, and when it has its name."""
-    request = BatchRequest(model=FAKE, draws=2, part=3)
+def check_killed_everywhere(source: Path, folder: Path, request: BatchRequest) -> None:
+    """Killed before the first byte of each file, when it lies aside, and when it has its name; then gone on with."""
     with InlineExecutor(ROOM) as executor:
-        run(source, request, Store(str(tmp_path / "whole")), executor, room=ROOM)
-    whole = digests(tmp_path / "whole")
+        run(source, request, Store(str(folder / "whole")), executor, room=ROOM)
+    whole = digests(folder / "whole")
     states = Killer(0)
     with InlineExecutor(ROOM) as executor:
-        run(source, request, Store(str(tmp_path / "count"), on_state=states), executor, room=ROOM)
+        run(source, request, Store(str(folder / "count"), on_state=states), executor, room=ROOM)
     assert states.states == 3 * len(whole)
     for at in range(1, states.states + 1):
-        out = tmp_path / f"killed-{at}"
+        out = folder / f"killed-{at}"
         assert killed_run(source, out, request, at)
         kept = done_parts(Store(str(out)))
         assert not killed_run(source, out, request, 0)
         assert digests(out) == whole, f"killed at state change {at} with parts {sorted(kept)} done"
+        shutil.rmtree(out)
+
+
+@pytest.mark.usefixtures("warm")
+def test_killed_at_every_state_change_it_ends_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "a.smi"
+    source.write_text("CCO\nnot\nCCN\nCCO\n")
+    check_killed_everywhere(source, tmp_path, BatchRequest(model=FAKE, draws=2, part=2))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("warm")
+def test_forty_molecules_killed_at_every_state_change(tmp_path: Path) -> None:
+    source = tmp_path / "a.smi"
+    good = [f"{'C' * (1 + i // 3)}{('O', 'N', 'c1ccccc1')[i % 3]}" for i in range(40)]
+    good[7], good[21] = "not-a-smiles", good[3]
+    source.write_text("".join(f"{one}\n" for one in good))
+    check_killed_everywhere(source, tmp_path, BatchRequest(model=FAKE, draws=2, part=8))
 
 
 def test_a_full_disk_is_a_refusal_and_what_is_kept_stays(
