@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from ldm.autoencoder import AutoencoderConfig, GroupAutoencoder, build_network
 from ldm.channels import ChannelGroups
 from ldm.pipeline import CellPaintingPipeline
 from service.claim import measure as measuring
 from service.claim.config import ALLOCATIONS, Claim, check_twins, read_claim
+from service.claim.design import draws_of, painted_world
 from service.claim.estimate import DIFFUSION, METHODS, ORACLE, TABULAR
 from service.claim.measure import measure_all, profiles_of
 from service.claim.models import forget_conditions, recipe_of
@@ -24,6 +26,7 @@ from service.claim.pictures import BLOCK, share_latents
 from service.claim.run import Pipeline, run
 from service.claim.sizes import check_sizes
 from service.claim.stages import Stage, claim_folder, done, mark_of, run_stages
+from service.cli import app
 from service.errors import InvalidRequest
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -246,6 +249,29 @@ def test_a_recipe_of_another_size_is_refused_with_the_right_number() -> None:
         check_sizes(small, replace(unet, widths=(64, 64)), condition)
     with pytest.raises(InvalidRequest, match="hidden = 8"):
         check_sizes(small, unet, replace(condition, hidden=8))
+
+
+def test_the_engine_fast_measures_painted_pictures_into_one_space() -> None:
+    claim = read_claim(CONFIGS / "benchmark" / "claim_small.toml")
+    config = replace(claim.config, workers=1)
+    rows = draws_of(claim, "effects").groupby("compound", sort=False).head(2).iloc[:6].reset_index(drop=True)
+    pictures = painted_world(claim).paint(rows)
+    pictures[5] = 0.0  # a field without cells
+    with measuring.measurer(config) as measure:
+        values, names = measure(pictures)
+    assert values.shape == (6, len(names))
+    assert len(names) > 1000
+    assert np.isfinite(values[:5]).mean() > 0.9
+    assert np.isnan(values[5]).mean() > 0.9
+
+
+def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
+    told = CliRunner().invoke(
+        app, ["benchmark", "claim", "--out", str(tmp_path), "--config", str(tmp_path / "no.toml")]
+    )
+    assert told.exit_code == 2
+    assert "is not a file" in told.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_latents_are_shared_not_copied(tmp_path: Path) -> None:
