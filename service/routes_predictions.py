@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import anyio
@@ -22,6 +23,7 @@ from service.who import Who
 
 KIND = "prediction"
 ROOT = "/v1/predictions"
+LOOK_S = 5.0  # spent on finding out whether every SMILES of a request is bad
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"model": schemas.Prediction, "description": "the first answer again, or finished within `wait`"},
     202: {"model": schemas.Prediction, "description": "queued; look at its Location"},
@@ -43,7 +45,7 @@ def router(doors: Doors) -> APIRouter:
         the request refused."""
         await anyio.to_thread.run_sync(known, doors, body)
         entries = await anyio.to_thread.run_sync(refusals, body)
-        if len(entries) == len(body.entries):
+        if entries is not None:
             return problem_response(problem_from_entries(INVALID_SMILES, entries), ROOT)
         asked = body.model_dump(exclude={"smiles"}) | {"smiles": body.entries}
         pictures = (len(body.entries) + 1) * body.draws
@@ -142,15 +144,21 @@ def known(doors: Doors, body: schemas.PredictionRequest) -> None:
         target(doors.desk.room().contexts, "valid", body.contexts)
 
 
-def refusals(body: schemas.PredictionRequest) -> list[dict[str, Any]]:
-    """One entry for each SMILES that cannot be used."""
-    found = []
+def refusals(body: schemas.PredictionRequest) -> list[dict[str, Any]] | None:
+    """One entry for each SMILES where none of them can be used; None as soon as one can.
+
+    Hostile SMILES can take their full time each: after `LOOK_S` the job is queued, and tells them one by one.
+    """
+    found, until = [], time.monotonic() + LOOK_S
     for i, text in enumerate(body.entries):
         pointer = "#/smiles" if isinstance(body.smiles, str) else f"#/smiles/{i}"
         try:
-            if standardise_within(text).inchikey == DMSO_INCHIKEY:
-                message = "DMSO is the control that every effect is measured against: give another molecule."
-                found.append({"reason": "is_control", "pointer": pointer, "message": message, "position": None})
+            if standardise_within(text).inchikey != DMSO_INCHIKEY:
+                return None
+            message = "DMSO is the control that every effect is measured against: give another molecule."
+            found.append({"reason": "is_control", "pointer": pointer, "message": message, "position": None})
         except InvalidSmiles as error:
             found.append(entry(error, pointer))
+        if time.monotonic() > until and i + 1 < len(body.entries):
+            return None
     return found

@@ -166,3 +166,16 @@ def test_the_link_of_the_page_holds_the_request_and_nothing_else(client: TestCli
     assert page_link({"smiles": ["C"], "draws": 1, "seed": 1, "authorization": "secret"}) == page_link(
         {"smiles": ["C"], "draws": 1, "seed": 1}
     )
+
+
+def test_only_a_list_without_any_usable_molecule_is_refused_and_that_in_bounded_time(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = client.post("/v1/predictions", json={"smiles": ["not-a-smiles", "CS(C)=O"], "draws": 1})
+    assert bad.status_code == 422
+    assert [one["reason"] for one in bad.json()["errors"]] == ["unparsable", "is_control"]
+    assert [one["pointer"] for one in bad.json()["errors"]] == ["#/smiles/0", "#/smiles/1"]
+    monkeypatch.setattr("service.routes_predictions.LOOK_S", -1.0)  # as if each of them had taken its full time
+    late = client.post("/v1/predictions?wait=60", json={"smiles": ["not-a-smiles", "C1CC"], "draws": 1}).json()
+    assert late["status"] == "done"
+    assert [one["outcome"] for one in late["molecules"]] == ["invalid", "invalid"]
