@@ -74,7 +74,8 @@ def families(one: np.ndarray, other: np.ndarray, names: tuple[str, ...]) -> dict
 
 def measure(room: ModelRoom, config: GateConfig, draws: int, few: int) -> dict[str, object]:
     """All numbers; the truth has 2 x `draws` draws, model and autoencoder have `few`."""
-    wide = replace(config, **{f"{factor}_draws": 2 * draws for factor in FACTORS})
+    n = 2 * draws
+    wide = replace(config, compound_draws=n, source_draws=n, batch_draws=n, well_draws=n)
     pairs = pairs_of(room.contexts.plates, wide)
     rows, part = rows_of(pairs, 2 * draws), rows_of(pairs, few)
     began, seconds = time.monotonic(), {}

@@ -62,7 +62,8 @@ def test_covariances_are_those_of_numpy() -> None:
 def test_lost_correlation_costs_and_another_noise_of_the_same_law_hardly_does() -> None:
     def correlated(seed: int, share: float) -> torch.Tensor:
         common, own = noise(4, 1, 64, 64, seed=seed), noise(4, 2, 64, 64, seed=seed + 100)
-        return share * common + (1 - share**2) ** 0.5 * own
+        out: torch.Tensor = share * common + (1 - share**2) ** 0.5 * own
+        return out
 
     x = correlated(1, 0.9)
     assert float(covariance_loss(x, x, (16,))) == 0.0
@@ -110,9 +111,8 @@ def test_grain_has_the_cameras_size_and_lets_gradients_through() -> None:
     out.sum().backward()
     assert y.grad is not None
     assert torch.isfinite(y.grad).all()
-    dark = with_grain(
-        torch.full((1, 1, 2, 2), -3.0), *(torch.full((1, 1, 1, 1), v) for v in (0.0, 1.0, 0.0, 1.0)), y[:1, :, :2, :2]
-    )
+    zero, one = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    dark = with_grain(torch.full((1, 1, 2, 2), -3.0), zero, one, zero, one, noise(1, 1, 2, 2))
     assert torch.isfinite(dark).all()  # below the camera's zero there is no signal
 
 

@@ -38,7 +38,7 @@ class Painter(ModelRoom):
         return None
 
     @property
-    def provenance(self) -> Provenance:  # type: ignore[override]
+    def provenance(self) -> Provenance:
         return Provenance("0" * 64, "1" * 64, "2" * 64, "3" * 64)
 
     def vectors(self, compounds: Sequence[str]) -> np.ndarray:

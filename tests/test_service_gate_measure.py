@@ -26,7 +26,7 @@ class Room(ModelRoom):
         self.engine, self.sizes = engine, list[int]()
 
     @property
-    def provenance(self) -> Provenance:  # type: ignore[override]
+    def provenance(self) -> Provenance:
         return Provenance("0" * 64, "1" * 64, self.engine * 64, "3" * 64)
 
     def measure(self, pictures: np.ndarray, tick: object) -> Measured:

@@ -39,7 +39,7 @@ class Room(ModelRoom):
         self.moa = library().set_index("compound")["moa"]
 
     @property
-    def provenance(self) -> Provenance:  # type: ignore[override]
+    def provenance(self) -> Provenance:
         return Provenance("0" * 64, "1" * 64, "2" * 64, "3" * 64)
 
     def __enter__(self) -> Room:
@@ -71,8 +71,8 @@ class Room(ModelRoom):
 
 
 def gate_file(folder: Path, **change: float) -> Path:
-    scores = [
-        {"factor": f, "model": "model", "cosine": 0.7, "top_share": 0.8 if f == "compound" else None} | change
+    scores: list[dict[str, object]] = [
+        {"factor": f, "model": "model", "cosine": 0.7, "top_share": 0.8 if f == "compound" else None, **change}
         for f in ("compound", "source", "batch", "well")
     ]
     (folder / "measured").mkdir(parents=True, exist_ok=True)
