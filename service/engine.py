@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ldm.pipeline import CellPaintingPipeline
     from profiling.engines.cellprofiler import CellProfilerEngine
     from profiling.engines.fast import FastEngine
+    from profiling.engines.measurement import FieldMeasurement
 
 ENGINES = ("cellprofiler", "fast")
 SETTINGS_OF_SIZE = {128: "sim128"}  # picture size -> settings of the measuring engine
