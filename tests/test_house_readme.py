@@ -66,7 +66,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def commands(page: Path) -> set[tuple[str, ...]]:
     """The verbs after `dopaint` in code, such as ("benchmark", "gate")."""
     found = re.findall(
-        r"(?:`|bin/|^|\)/)dopaint ((?:[a-z]+ ?){1,2})", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"(?:`|bin/|^|\)/)dopaint ((?:[a-z][a-z0-9-]* ?){1,2})", page.read_text(encoding="utf-8"), flags=re.MULTILINE
     )
     return {tuple(words.split()) for words in found}
 
