@@ -9,6 +9,7 @@ compound of it alone; then that compound has failed, and no other one.
 from __future__ import annotations
 
 import queue
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,13 +40,17 @@ _SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class LocalExecutor:
-    """See the module. `lost` counts the workers that died or hung; `timings` is what the tasks took."""
+    """See the module. `lost` counts the workers that died or hung; `timings` is what the tasks took.
+
+    `painting_since`: when (monotonic) the first pictures were begun, `start_s` seconds after `begin`.
+    """
 
     name = "local"
 
     def __init__(self, config: LocalConfig | None = None) -> None:
         self.config = resolved(config or LocalConfig())
         self.lost, self.timings = 0, Timings()
+        self.start_s, self.painting_since = 0.0, 0.0
         self._hands: list[Hand] = []
         self._told: queue.SimpleQueue[Told] = queue.SimpleQueue()
         self._ready: dict[str, deque[Task]] = {name: deque() for name in ORDER}
@@ -75,6 +80,7 @@ class LocalExecutor:
 
     def begin(self, plan: Plan, store: Store) -> None:
         """Makes the arena and starts the workers; they load side by side."""
+        self._begun = time.monotonic()
         config, card = self.config, open_room(plan.request, roles=()).card
         self._tracker = Tracker(plan.request.first, plan.request.draws, card.micro_batch)
         self._store, self._micro_batch = store, card.micro_batch
@@ -147,7 +153,13 @@ class LocalExecutor:
                 if hand.ready and not hand.busy and hand.role == ROLE_OF[name] and self._ready[name]:
                     task = self._packed() if name == worker.PAINT else self._ready[name].popleft()
                     if task is not None:
+                        self._note_start(name)
                         hand.give(task)
+
+    def _note_start(self, name: str) -> None:
+        if name == worker.PAINT and not self.painting_since:
+            self.painting_since = time.monotonic()
+            self.start_s = round(self.painting_since - self._begun, 3)
 
     def _packed(self) -> Task | None:
         """Pieces for one call of a painter, in whole micro-batches as far as possible; None to wait for more."""

@@ -123,7 +123,7 @@ class RayExecutor:
         writing: deque[Future[None]] = deque()
 
         def hand_over(most: int) -> None:
-            while len(waiting) > most:
+            while waiting and (len(waiting) > most or ray.wait([waiting[0][1]], timeout=0)[0]):
                 part, reference = waiting.popleft()
                 results = {one.header["row"]: one for one in map(item_of, ray.get(reference))}
                 tell(EFFECTS, len(results))
