@@ -52,8 +52,8 @@ def molecules_of(store: Store, files: JobFiles, job: Job) -> list[MoleculeState]
         made = {one["folder"]: draws for one in document["molecules"]}
         if job.request.get("precision") is not None:  # fewer may have been enough
             made = {folder: len(files.draws_with_pictures(folder)) for folder in made if folder}
-        counts = [made.get(one["folder"], 0) for one in document["molecules"]]
-        return [state_of(one, n, n, draws) for one, n in zip(document["molecules"], counts, strict=True)]
+        numbers = [made.get(one["folder"], 0) for one in document["molecules"]]
+        return [state_of(one, n, n, draws) for one, n in zip(document["molecules"], numbers, strict=True)]
     events = store.events(job.id, 0, _ALL, (PLANNED, MOLECULE))
     planned = next((event.data for event in events if event.kind == PLANNED), None)
     if planned is None:
