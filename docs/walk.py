@@ -19,20 +19,32 @@ PICTURES = ROOT / "docs" / "pictures"
 CAFFEINE = "CN1C=NC2=C1C(=O)N(C)C(=O)N2C"
 DRAWS = 8
 PATIENCE_S = 1500  # for the answer, on a busy machine
+WIDTH, HEIGHT = 1280, 900
 MOST_BYTES = 200 * 1024
+PLAIN = 24  # colours that the page itself is made of
 READY = "document.documentElement?.dataset.started && document.getElementById('version').textContent"
 
 
 def keep(page: Browser, name: str) -> None:
-    """The window as a PNG of at most 200 KiB, with fewer colours where it would be larger; rare colours are kept."""
+    """The window as a PNG of at most 200 KiB, with fewer colours where it would be larger."""
     file = PICTURES / f"page-{name}.png"
     page.picture(file)
-    for colours in (256, 128, 64):
+    with Image.open(file) as shot:
+        image = shot.convert("RGB")
+    for colours in (256, 192, 128, 96):
         if file.stat().st_size <= MOST_BYTES:
             return
-        with Image.open(file) as image:
-            small = image.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        small.save(file, optimize=True)
+        image.quantize(palette=palette(image, colours), dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+def palette(image: Image.Image, colours: int) -> Image.Image:
+    """The colours that are most frequent, exactly, so that the page keeps its own; the rest covers the pictures."""
+    counted = sorted(image.getcolors(image.width * image.height), reverse=True)
+    exact = [colour for _, colour in counted[:PLAIN]]
+    spread = image.quantize(colours - PLAIN, Image.Quantize.MAXCOVERAGE).getpalette()
+    made = Image.new("P", (1, 1))
+    made.putpalette([value for colour in exact for value in colour] + spread[: 3 * (colours - PLAIN)])
+    return made
 
 
 def show(page: Browser, selector: str, block: str = "center") -> None:
@@ -41,9 +53,8 @@ def show(page: Browser, selector: str, block: str = "center") -> None:
     time.sleep(1.5)
 
 
-def walk(page: Browser, url: str) -> None:
-    """Paste, watch, toggle, slide, look where, enlarge, reload from the link; the same on a phone."""
-    page.resize(1280, 900)
+def ask(page: Browser, url: str) -> None:
+    """Paste caffeine, watch its pictures appear, wait for the answer."""
     page.open(url)
     page.until(READY, 300)
     page.type("#smiles", CAFFEINE)
@@ -57,9 +68,17 @@ def walk(page: Browser, url: str) -> None:
     show(page, "#grid .cell")
     page.until("document.querySelectorAll('#grid [data-painted]').length >= 4", PATIENCE_S)
     keep(page, "painting")
+    answered(page)
+
+
+def answered(page: Browser) -> None:
+    """Waits for the answer and everything below it."""
     page.until("document.getElementById('heat-section').checkVisibility()", PATIENCE_S)
     page.until("document.getElementById('settle-n').textContent", 300)
 
+
+def look(page: Browser) -> None:
+    """Difference, slider, heat map, one channel enlarged; reload from the link; in the dark, and on a phone."""
     show(page, "#grid .cell")
     page.until("document.querySelectorAll('#grid [data-painted]').length >= 8")
     page.click("#difference")
@@ -92,8 +111,8 @@ def walk(page: Browser, url: str) -> None:
     page.key("Escape")
 
     page.reload()
-    page.until("document.getElementById('heat-section').checkVisibility()", 300)
-    page.resize(1280, 900, dark=True)
+    answered(page)
+    page.resize(WIDTH, HEIGHT, dark=True)
     show(page, "#name", "start")
     keep(page, "dark")
     page.resize(390, 844, phone=True)
@@ -110,7 +129,9 @@ def main() -> None:
         raise SystemExit("usage: python docs/walk.py URL of a running `dopaint serve`; needs Chromium")
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as profile, Browser(program, Path(profile)) as page:
-        walk(page, sys.argv[1])
+        page.resize(WIDTH, HEIGHT)
+        ask(page, sys.argv[1])
+        look(page)
         if page.complaints:
             raise SystemExit("the page complained: " + "; ".join(page.complaints))
 

@@ -154,7 +154,7 @@ class Browser:
             raise AssertionError(thrown.get("exception", {}).get("description", thrown["text"]))
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 60) -> None:
+    def until(self, expression: str, seconds: float = 120) -> None:
         """Waits until an expression is true."""
         end = time.monotonic() + seconds
         while not self.js(f"Boolean({expression})"):

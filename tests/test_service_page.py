@@ -182,6 +182,9 @@ def test_the_walk(page: Browser, tmp_path: Path) -> None:
     page.until("document.getElementById('settle-says').textContent.includes('first 3 of 6')")
     assert page.js(bar) != whole
     assert page.js("document.querySelectorAll('#grid tr.compound .cell.unused').length") == 3
+    assert not page.js(
+        "document.querySelector('#moa td.p').checkVisibility({visibilityProperty: true})"
+    )  # p of all draws
     for _ in range(3):
         page.key("ArrowRight")
     page.until("document.getElementById('settle-says').textContent.includes('first 6 of 6')")

@@ -80,6 +80,13 @@ def test_all_modules_are_imported_from_here_and_exist() -> None:
             assert (WEB / name).is_file(), f"{file.name} imports {name}"
 
 
+def test_the_pictures_of_the_document_are_there_and_small(repository: Path) -> None:
+    words = (repository / "docs" / "page.md").read_text(encoding="utf-8")
+    named = re.findall(r"\(pictures/([\w.-]+)\)", words)
+    assert sorted(named) == sorted(one.name for one in (repository / "docs" / "pictures").glob("page-*"))
+    assert all((repository / "docs" / "pictures" / name).stat().st_size <= 200 * 1024 for name in named)
+
+
 def test_shipped_packages_are_pinned_by_their_hash_and_bring_their_licence() -> None:
     pins = json.loads((WEB / "vendor" / "pins.json").read_text(encoding="utf-8"))
     files = {one.name for one in (WEB / "vendor").iterdir()} - {"pins.json"}

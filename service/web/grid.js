@@ -32,7 +32,7 @@ export async function showGrid(links, index, name, running) {
     ? answer.draws
     : answer.draws.filter((one) => ready.has("compound " + one.draw) || ready.has("control " + one.draw));
   now = { draws, index, name, ready, shown: Math.min(FIRST, draws.length), upto: draws.length };
-  if (!sized) resize(Math.round(($("grid").parentElement.clientWidth - HEAD) / Math.max(1, now.shown)));
+  if (!sized) resize(Math.floor(($("grid").parentElement.clientWidth - HEAD) / Math.max(1, now.shown)) - 2);
   build();
   takeLimits();
 }

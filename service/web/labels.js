@@ -145,7 +145,8 @@ export function labelsTable(table, kind, what, most, onCompound, over = "draws")
 }
 
 /** Moves bars and numbers to the values after fewer draws; `values` maps a label to {score, low, high}. */
-export function moveBars(table, values, chance) {
+export function moveBars(table, values, chance, partial) {
+  table.classList.toggle("partial", partial); // p and evidence are known for all draws only
   for (const row of table.querySelectorAll("tr[data-label]")) {
     const label = row.dataset.label;
     const one = values.get(label);

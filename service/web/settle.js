@@ -43,25 +43,18 @@ const atPoint = (one, i) => ({ score: one.score[i], low: one.low[i], high: one.h
 
 function move(i) {
   const n = data.draws[i];
-  for (const kind of Object.keys(tables))
-    moveBars(tables[kind], new Map(data.labels[kind].map((one) => [one.label, atPoint(one, i)])), chances[kind]);
-  const best = data.labels.moa[0],
-    now = atPoint(best, i);
-  const words =
-    "With the first " +
-    n +
-    " of " +
-    data.draws[whole] +
-    " draws: " +
-    best.label +
-    " scores " +
-    decimal(now.score) +
-    (tells(now)
-      ? ", 95 % interval " + decimal(now.low) + " to " + decimal(now.high)
-      : "; the draws do not tell an interval yet") +
-    ".";
+  for (const kind of Object.keys(tables)) {
+    const values = new Map(data.labels[kind].map((one) => [one.label, atPoint(one, i)]));
+    moveBars(tables[kind], values, chances[kind], i < whole);
+  }
+  const best = data.labels.moa[0];
+  const now = atPoint(best, i);
+  const interval = tells(now)
+    ? `95 % interval ${decimal(now.low)} to ${decimal(now.high)}`
+    : "the draws do not tell an interval yet";
+  const words = `With the first ${n} of ${data.draws[whole]} draws: ${best.label} scores ${decimal(now.score)}, ${interval}.`;
   $("settle-slider").setAttribute("aria-valuetext", words);
-  $("settle-says").textContent = words;
+  $("settle-says").textContent = words + (i < whole ? " The call, p and the evidence are those of all draws." : "");
   $("settle-n").textContent = n + " of " + data.draws[whole];
   const cursor = $("settle-chart").querySelector(".cursor");
   if (cursor) {
