@@ -116,7 +116,9 @@ async function finished(job) {
   }
   evidence(job.evidence);
   await showJob(job, complain);
-  if (job.status === "done") $("name").focus({ preventScroll: true });
+  const held = document.activeElement; // who has gone on meanwhile keeps the focus
+  if (job.status === "done" && [document.body, $("go"), $("cancel")].includes(held))
+    $("name").focus({ preventScroll: true });
 }
 
 function evidence(words) {
