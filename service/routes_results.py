@@ -11,6 +11,7 @@ import pandas as pd
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
+from profiling.images import CAMERA_MAXIMUM, read_ome_tiff
 from profiling.tables import read_profiles
 from service import do_grid, views
 from service.difference import difference_png
@@ -34,6 +35,7 @@ Row = Literal["compound", "control"]
 Format = Annotated[Literal["json", "csv", "parquet"], Query()]
 Feature = Annotated[list[Annotated[str, Query(max_length=300)]], Query(alias="feature", max_length=20)]
 ZarrPath = Annotated[str, Path(max_length=200, description="a name below the image, such as .zattrs or 0/0/0/0/0")]
+ONE_COUNT = 1 / CAMERA_MAXIMUM  # the smallest difference that a picture can show
 KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -93,8 +95,10 @@ def _pictures(routes: APIRouter, doors: Doors) -> None:
     ) -> Response:
         """One picture: PNG of a channel, a composite or the difference to the control; the OME-TIFF with all channels;
         or its counts (raw: 16-bit little-endian, planes in the order of X-Dopaint-Channels)."""
-        if high <= low:
-            raise InvalidRequest(f"high is {high}, low is {low}: expected high above low")
+        if high - low < ONE_COUNT:
+            raise InvalidRequest(
+                f"high is {high}, low is {low}: expected high above low by one count, 1/65535, or more"
+            )
 
         def made() -> Response:
             if row == "difference":
@@ -116,8 +120,6 @@ def _pictures(routes: APIRouter, doors: Doors) -> None:
 
 
 def _chosen(file: FilePath, channels: str | None) -> tuple[Any, tuple[str, ...]]:
-    from profiling.images import read_ome_tiff
-
     read = read_ome_tiff(file)
     if not channels:
         return read.pixels, read.channels

@@ -152,6 +152,7 @@ def test_a_long_body_is_refused(client: TestClient) -> None:
         ("/v1/predictions/{id}/molecules/0/pictures/3", 404),
         ("/v1/predictions/{id}/molecules/0/pictures/0?channel=nobody", 404),
         ("/v1/predictions/{id}/molecules/0/pictures/0?low=0.5&high=0.4", 422),
+        ("/v1/predictions/{id}/molecules/0/pictures/0?high=5e-324", 422),
         ("/v1/predictions/{id}/molecules/0/pictures/0?row=other", 422),
         ("/v1/predictions/{id}/molecules/-1/profile", 422),
         ("/v1/predictions/{id}/molecules/0/profile?format=pickle", 422),
