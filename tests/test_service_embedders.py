@@ -219,7 +219,7 @@ def test_counts_are_judged_by_the_dmso_of_their_plate_and_time() -> None:
     rows = pd.DataFrame({"compound": [DMSO] * 20 + ["toxic"] * 10 + ["inert"] * 10, "plate": (["P1", "P2"] * 20)})
     rows = rows.assign(hours=24.0, dose=10.0)
     level = np.where(rows["plate"] == "P1", 50.0, 20.0)  # plates differ more than compounds do
-    count = level + rng.normal(0, 1, 40) - 10.0 * (rows["compound"] == "toxic")
+    count = level + rng.normal(0, 1, 40) - 10.0 * (rows["compound"] == "toxic").to_numpy()
     table = by_count(rows, count, BrightfieldConfig()).set_index("treatment")
     assert bool(table.loc["toxic", "active"])
     assert not bool(table.loc["inert", "active"])
