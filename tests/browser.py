@@ -165,11 +165,14 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """A real click of the mouse in the middle of an element."""
-        place = self.js(
-            f"(() => {{ const one = document.querySelector({json.dumps(selector)});"
-            " one.scrollIntoView({block: 'center', behavior: 'instant'}); const box = one.getBoundingClientRect();"
-            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        one = f"document.querySelector({json.dumps(selector)})"
+        self.js(f"{one}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        middle = (
+            f"(() => {{ const b = {one}.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
         )
+        place = None
+        while place != (place := self.js(middle)):  # until it stands still
+            time.sleep(0.1)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 

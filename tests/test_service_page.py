@@ -88,6 +88,8 @@ def ask(page: Browser, smiles: str, draws: int = 6) -> None:
     page.type("#smiles", smiles)
     page.type("#draws", str(draws))
     page.until("document.querySelector('#drawing img') && !document.getElementById('go').disabled")
+    if "\n" in smiles:
+        page.until("document.getElementById('lines-say').textContent")
     page.click("#go")
 
 

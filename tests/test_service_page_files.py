@@ -65,7 +65,7 @@ def test_ids_are_unique_and_references_lead_somewhere() -> None:
 
 def test_every_field_and_dialog_has_a_name() -> None:
     labelled = {attributes["for"] for tag, attributes in tags() if tag == "label" and "for" in attributes}
-    inside_label = {"allow", "abstain", "difference"}  # wrapped by their label
+    inside_label = {"allow", "abstain", "difference", "own-allow"}  # wrapped by their label
     for tag, attributes in tags():
         if tag in ("input", "textarea", "select"):
             assert attributes["id"] in labelled | inside_label or "aria-label" in attributes, attributes["id"]
