@@ -192,7 +192,8 @@ class EngineRoom:
             return
         with self._lock:
             self._runs[job.id] = run
-            self._rows.put(job.owner, job.id, run.tasks(), self._weight(job.owner))
+            if run.compounds:
+                self._rows.put(job.owner, job.id, run.tasks(), self._weight(job.owner))
         self._changed(job.id)
         for compound in run.compounds.values():
             self._look(run, compound)

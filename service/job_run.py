@@ -120,7 +120,7 @@ class Run:
         """The pictures that are still to be made: the first molecule's beside the control's, then the others'."""
         groups = [list(self.compounds.values())[:2], *([one] for one in list(self.compounds.values())[2:])]
         for group in groups:
-            for draw in range(max(one.wanted for one in group)):
+            for draw in range(max((one.wanted for one in group), default=0)):
                 for one in group:
                     if draw < one.wanted and not one.taken[draw] and one.error is None and not self.dropped:
                         one.taken[draw] = 1
