@@ -68,8 +68,11 @@ class Evaluation:
 
 
 def corrected(fields: Profiles, config: BrightfieldConfig) -> tuple[Profiles, np.ndarray]:
-    """The steps of a normalisation, on the wells whose cells were measured."""
+    """The steps of a normalisation, on wells that were measured, of plates and times with at least two controls."""
     wells = complete(fields)
+    place = wells.meta[[META + "plate", META + "hours"]].apply(tuple, axis=1)
+    controls = place[wells.column("compound") == config.control].value_counts()
+    wells = wells.rows(place.isin(controls[controls >= 2].index).to_numpy())
     done = run_steps(wells, list(NORMALISATIONS[config.normalisation]), wells.column("compound") == config.control)
     return done.profiles, done.controls
 

@@ -47,7 +47,8 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bright")
-    paint(folder, replace(SMALL, kind="brightfield", moas=2, unseen=0, doses=(1.0, 10.0)))
+    few = {"moas": 2, "per_moa": 1, "unseen": 0, "wells": 6, "doses": (1.0, 10.0), "control_share": 0.85}
+    paint(folder, replace(SMALL, kind="brightfield", **few))
     return folder
 
 
