@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -64,9 +64,7 @@ class EngineRoom:
         self._rows: FairQueue[Task] = FairQueue()
         self._runs: dict[str, Run] = {}
         self._lock = threading.RLock()
-        self._stop = threading.Event()
-        self._claim = threading.Event()
-        self._warm = threading.Event()
+        self._stop, self._claim, self._warm = threading.Event(), threading.Event(), threading.Event()
         self._measure_at_once = 4 * room.workers
         self._unmeasured = threading.BoundedSemaphore(2 * room.card.micro_batch + 2 * self._measure_at_once)
         self._to_measure: queue.SimpleQueue[tuple[Task, np.ndarray] | None] = queue.SimpleQueue()
@@ -96,14 +94,11 @@ class EngineRoom:
         self._stop.set()
         self._claim.set()
         self._rows.close()
-        self._threads["clerk"].join()
-        self._threads["painter"].join()
-        self._to_measure.put(None)
-        self._threads["measurer"].join()
-        self._to_keep.put(None)
-        self._threads["keeper"].join()
-        self._to_close.put(None)
-        self._threads["closer"].join()
+        pipes = {"measurer": self._to_measure, "keeper": self._to_keep, "closer": self._to_close}
+        for name in ("clerk", "painter", *pipes):
+            if name in pipes:
+                cast(queue.SimpleQueue[None], pipes[name]).put(None)
+            self._threads[name].join()
         for key in list(self._runs):
             with suppress(LeaseLost, Later):
                 self._leases.release(key)
@@ -238,7 +233,7 @@ class EngineRoom:
             rows = []
             for task, what in some:
                 run, compound = task.run, task.compound
-                if not run.dropped and not compound.closed and compound.error is None:
+                if not run.dropped and compound.error is None:
                     note = self._saved(task, what)
                     if key := self._dropped(run):  # meanwhile: what was written last is no one's
                         self._lost(key)
@@ -271,11 +266,18 @@ class EngineRoom:
                 with self._lock:
                     compound.measured[draw] = 1
                 return row_note(folder, draw, what.outcomes[0])
+            if compound.closed:
+                return None
             row = {str(k): v for k, v in run.rows(compound, [draw]).to_dict("records")[0].items()}
             self._patiently(lambda: run.files.save_picture(folder, draw, what, self._room.card, row), run)
             compound.painted[draw] = 1
             return Note(PICTURE, subject_of(folder, draw), {"folder": folder, "draw": draw})
         except _Dropped:
+            return None
+        except OSError as error:  # not for want of space: that is waited for
+            LOG.exception("job %s failed", run.job.id)
+            self.drop(run.job.id)
+            self._fail(run.job, run.files, error)
             return None
 
     def _look(self, run: Run, compound: Compound) -> None:

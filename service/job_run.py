@@ -21,7 +21,7 @@ from causal.gformula import Effects
 from chem.molecule import Molecule
 from service.answer import csv_text
 from service.durable import write
-from service.errors import Later, ReferenceMismatch
+from service.errors import EngineFailure, Later, ReferenceMismatch
 from service.job import Job
 from service.job_files import REQUEST, JobFiles
 from service.job_states import MoleculeState, state_of
@@ -184,10 +184,10 @@ class Run:
         if self.control.error is not None:
             raise self.control.error
         n = compound.wanted
-        control = self._control_of(n)
+        control = self._control_of(n) if compound.error is None else None
         try:
-            if compound.error is not None:
-                raise compound.error
+            if compound.error is not None or control is None:
+                raise compound.error or EngineFailure("nothing was measured")
             if self.precision is not None and self._extended(compound, self.precision):
                 return None
             asked = self.request if self.precision is None else replace(self.request, draws=n)
