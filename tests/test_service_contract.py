@@ -20,7 +20,7 @@ from service.settings import Settings
 
 # The service runs in this process, and its threads (uuid, tempfile) draw from `random` while cases are generated.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-FAST, WHOLE = 8, 190  # cases of an operation; there are 32 operations
+FAST, WHOLE = 8, 230  # cases of an operation, valid and invalid ones; some have fewer that differ
 PATHS = 20
 
 
