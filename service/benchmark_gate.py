@@ -27,6 +27,7 @@ from service.gate import (
     effects,
     mean_effects,
     noise_ceiling,
+    own_repeat,
     score,
     shuffled,
 )
@@ -179,7 +180,7 @@ def score_all(
         t = mean_effects(sets)
         order = shuffled(len(g), config, factor)
         scores += [
-            score(factor, "model", g, t, config, noise_ceiling(sets)),
+            score(factor, "model", g, t, config, noise_ceiling(sets), own_repeat(generated[at[of]], mine)),
             score(factor, "shuffled", g[order], t, config),
             score(factor, "unconditional", np.zeros_like(g), t, config),
         ]

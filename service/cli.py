@@ -253,13 +253,18 @@ def benchmark_gate(
     truth: Annotated[
         Path | None, typer.Option(help="folder that keeps the measured truth; the next model's gate reads it there")
     ] = None,
+    draws: Annotated[
+        list[str] | None, typer.Option(help="pictures at each end of a factor's pairs, as well=32; repeat for more")
+    ] = None,
 ) -> None:
     """Does the model use what it is given? The gate on compound, source, batch and well, with its negative controls."""
     with _doors():
         from service.benchmark_gate import run
+        from service.gate import with_draws
 
+        config = with_draws(draws or ())
         with _progress() as progress:
-            numbers = run(model, out, progress=progress, engine=engine, truth_in=truth)
+            numbers = run(model, out, config, progress, engine=engine, truth_in=truth)
         out_console.print_json(data=numbers)
 
 

@@ -8,7 +8,7 @@ the true pictures points, and be about as large.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from causal.design import draw_contexts
 from causal.laboratory import COLUMNS, ROWS
 from causal.phenotype import DMSO, stream
 from ldm.quality import cosine as cosines
+from service.errors import InvalidRequest
 
 FACTORS = ("compound", "source", "batch", "well")
 ROW = ["compound", "source", "batch", "plate", "plate_format", "row", "column", "seed"]
@@ -57,12 +58,33 @@ class GateConfig:
         }[factor]
 
 
+def with_draws(changes: Sequence[str]) -> GateConfig:
+    """The gate with other draws, each given as FACTOR=NUMBER. Raises `InvalidRequest`."""
+    found: dict[str, int] = {}
+    for change in changes:
+        factor, _, number = change.partition("=")
+        if factor not in FACTORS or not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 1000:
+            raise InvalidRequest(
+                f"draws: got {change!r}, expected {', '.join(FACTORS)}, and a number from 1 to 1000, as well=32"
+            )
+        found[factor] = int(number)
+    base = GateConfig()
+    return replace(
+        base,
+        compound_draws=found.get("compound", base.compound_draws),
+        source_draws=found.get("source", base.source_draws),
+        batch_draws=found.get("batch", base.batch_draws),
+        well_draws=found.get("well", base.well_draws),
+    )
+
+
 @dataclass(frozen=True)
 class Score:
     """One factor under one model: median cosine with its 95 % lower bound, slope of sizes, share in the top.
 
     noise_ceiling: median cosine that true pictures with other noise reach at as many draws (`noise_ceiling`): what a
-    model whose pictures come from the true law would get.
+    model whose pictures come from the true law would get. repeat: median cosine of the model's effects over its even
+    and over its odd draws: how far its own noise, and not its error, moves them (`expected_at`).
     """
 
     factor: str
@@ -74,6 +96,7 @@ class Score:
     top_share: float | None
     passed: bool
     noise_ceiling: float | None = None
+    repeat: float | None = None
 
     def document(self) -> dict[str, object]:
         """As a JSON object, rounded to four digits."""
@@ -203,6 +226,26 @@ def noise_ceiling(replicates: Sequence[Float[np.ndarray, "p k"]]) -> float | Non
     return float(np.mean(medians))
 
 
+def own_repeat(values: Float[np.ndarray, "n k"], pairs: pd.DataFrame) -> float | None:
+    """Median cosine of the effects over even draws with those over odd draws; None for one draw."""
+    odd = (pairs["draw"] % 2 == 1).to_numpy()
+    if not odd.any():
+        return None
+    one, other = (effects(values[half], pairs[half].reset_index(drop=True)) for half in (~odd, odd))
+    both = np.isfinite(one).all(1) & np.isfinite(other).all(1)
+    return float(np.median(cosines(one[both], other[both])))
+
+
+def expected_at(cosine: float, repeat: float, draws: int, more: int) -> float:
+    """What a median cosine over `draws` draws would be over `more`, if only the model's own noise shrank.
+
+    A repeat h between halves of `draws` means that noise has the share (1 - h) / (2 h) of the effect's square at
+    `draws` (Spearman 1910, Brown 1910).
+    """
+    share = (1.0 - repeat) / (2.0 * repeat)
+    return float(cosine * np.sqrt((1.0 + share) / (1.0 + share * draws / more)))
+
+
 def top_share(generated: Float[np.ndarray, "p k"], true: Float[np.ndarray, "p k"], top: float) -> float:
     """Share of rows whose own true effect is among the `top` share of all true effects by Pearson correlation."""
     centred = [x - x.mean(1, keepdims=True) for x in (generated, true)]
@@ -221,10 +264,11 @@ def score(
     true: Float[np.ndarray, "p k"],
     config: GateConfig,
     noise: float | None = None,
+    repeat: float | None = None,
 ) -> Score:
     """Score one factor: rows are pairs, features are normalised. Pairs without cells at an end count as cosine 0.
 
-    noise: the noise ceiling, which is reported and decides nothing.
+    noise, repeat: the noise ceiling and the model's own, which are reported and decide nothing.
     """
     known = np.isfinite(true).all(1)
     g, t = np.nan_to_num(generated[known]), true[known]
@@ -241,7 +285,7 @@ def score(
         and config.slope[0] <= slope <= config.slope[1]
         and (share is None or share >= config.top_share)
     )
-    return Score(factor, model, len(g), median, low, slope, share, bool(passed), noise)
+    return Score(factor, model, len(g), median, low, slope, share, bool(passed), noise, repeat)
 
 
 def shuffled(n: int, config: GateConfig, factor: str) -> np.ndarray:

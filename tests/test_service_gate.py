@@ -12,6 +12,7 @@ from causal.phenotype import DMSO
 from ldm.quality import cosine as cosines
 from profiling.profiles import Profiles
 from service.benchmark_gate import normalised, score_all
+from service.errors import InvalidRequest
 from service.gate import (
     FACTORS,
     ROW,
@@ -19,12 +20,15 @@ from service.gate import (
     compound_pairs,
     context_pairs,
     effects,
+    expected_at,
     mean_effects,
     noise_ceiling,
+    own_repeat,
     replicate,
     score,
     shuffled,
     top_share,
+    with_draws,
 )
 
 CONFIG = GateConfig(pairs=64, bootstrap=300)
@@ -175,3 +179,25 @@ def test_the_whole_gate_on_made_up_features() -> None:
     assert all((s.noise_ceiling is not None) == (s.model == "model") for s in scores)
     with pytest.raises(ValueError, match="0 expected"):
         score_all(pairs, rows, sets, truth, 0.5, config)
+
+
+def test_the_models_own_noise_tells_what_more_draws_would_give() -> None:
+    n, k, draws, noise = 300, 100, 4, 3.0
+    effect = RNG.standard_normal((n, k))
+    pairs = pd.DataFrame([{"pair": p, "draw": d, "end": e} for p in range(n) for d in range(draws) for e in (0, 1)])
+    of = effect[pairs["pair"]] * pairs["end"].to_numpy()[:, None]
+    values = of + noise / 2**0.5 * RNG.standard_normal(of.shape)
+    repeat = own_repeat(values, pairs)
+    assert repeat == pytest.approx(1 / (1 + noise**2 / 2), abs=0.02)  # halves of two draws
+    now = float(np.median(cosines(effects(values, pairs), effect)))
+    assert now == pytest.approx((1 + noise**2 / 4) ** -0.5, abs=0.02)
+    assert expected_at(now, repeat, 4, 32) == pytest.approx((1 + noise**2 / 32) ** -0.5, abs=0.02)
+    assert own_repeat(values[::4], pairs[pairs["draw"] == 0].iloc[: n // 2]) is None
+
+
+def test_draws_are_given_by_factor() -> None:
+    assert with_draws(()) == GateConfig()
+    assert with_draws(["well=32", "source=4"]).draws("well") == 32
+    for wrong in ("wells=3", "well", "well=0", "well=x", "well=-3"):
+        with pytest.raises(InvalidRequest, match="draws: got"):
+            with_draws([wrong])
