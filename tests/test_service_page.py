@@ -176,6 +176,7 @@ def test_the_walk(page: Browser, tmp_path: Path) -> None:
 
     # the slider moves the bars, the words and the pictures in use
     bar = "document.querySelector('#moa tr[data-label] .bars svg').getAttribute('aria-label')"
+    page.until("document.getElementById('settle-says').textContent")
     whole, all_words = page.js(bar), text(page, "#settle-says")
     assert "6 of 6 draws" in all_words
     page.js("document.getElementById('settle-slider').focus()")
