@@ -56,7 +56,8 @@ def client(desk: Desk, notes: Path) -> None:
 
     def once(step: str, act: object) -> None:
         if not (notes / step).exists():
-            (notes / step).write_text(str(act()))  # type: ignore[operator]
+            (notes / ".aside").write_text(str(act()))  # type: ignore[operator]
+            os.replace(notes / ".aside", notes / step)
 
     def told(step: str) -> str:
         return (notes / step).read_text()
@@ -139,7 +140,7 @@ def life(data: Path, notes: Path, room: FakeRoom, kill_at: int | None, report: P
 
 
 def finished_rows(data: Path) -> int:
-    return len(list((data / "work").glob("*/rows/*/*.row")))
+    return len(list((data / "work").glob("*/rows/*/[0-9]*.row")))
 
 
 def what_is_left(data: Path, notes: Path) -> dict[str, object]:

@@ -55,7 +55,8 @@ def work(data: Path, url: str | None, life: int, jobs: int, at_most: int | None)
         for n in range(jobs):
             if str(n) not in acknowledged:
                 job, _ = store.add({"n": n}, idempotency_key=f"job-{n}", rows=ROWS, owner=f"client-{n % 3}")
-                (data / "acknowledged" / str(n)).write_text(job.id)
+                (data / f".aside-{os.getpid()}").write_text(job.id)
+                os.replace(data / f".aside-{os.getpid()}", data / "acknowledged" / str(n))
     store.recover({"title": "died"})
     done = 0
     while (job := leases.claim()) is not None:
