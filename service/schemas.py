@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from service.request import MAX_CONTEXTS, MAX_DRAWS, MAX_SEED, MAX_SMILES
 
@@ -12,7 +13,7 @@ from service.request import MAX_CONTEXTS, MAX_DRAWS, MAX_SEED, MAX_SMILES
 Smiles = Annotated[str, Field(max_length=100_000, examples=["CC(=O)Oc1ccccc1C(=O)O"])]
 ContextName = Annotated[str, Field(min_length=1, max_length=100)]
 Status = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
-ASPIRIN = {"smiles": ["CC(=O)Oc1ccccc1C(=O)O", "Cn1cnc2c1c(=O)n(C)c(=O)n2C"], "draws": 16, "seed": 1}
+ASPIRIN: JsonDict = {"smiles": ["CC(=O)Oc1ccccc1C(=O)O", "Cn1cnc2c1c(=O)n(C)c(=O)n2C"], "draws": 16, "seed": 1}
 
 
 class _Strict(BaseModel):

@@ -120,7 +120,7 @@ def unpack(file: Path, into: Path, bounds: Bounds) -> list[tuple[str, str, Path]
     try:
         with zipfile.ZipFile(file) as archive:
             return _entries(archive, into, bounds, file.stat().st_size)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
         if isinstance(error, InvalidRequest | TooLarge):
             raise
         raise InvalidRequest(f"the zip cannot be unpacked: {' '.join(str(error).split())[:200]}") from error

@@ -6,20 +6,15 @@ Skipped where no Chromium is installed.
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import httpx
 import pytest
 from browser import Browser, find
+from page_service import serve
 
-from service.fake import FakeRoom
-from service.jobs import Desk
 from service.keys import Keys
-from service.serve import bound, handlers_of, server_of, url_of
-from service.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,23 +22,6 @@ KNOWN, BROKEN, SALT = "CCCCO", "C1CC(", "CCCCN.Cl"
 CAFFEINE = "CN1C=NC2=C1C(=O)N(C)C(=O)N2C"
 #: What Chromium logs when a molecule is refused, or a job is gone, is expected; everything else is not.
 EXPECTED = ("422", "404", "401", "410", "409")
-
-
-def serve(data: Path, **changes: Any) -> tuple[str, Callable[[], None]]:
-    """Starts a service around a fake room in a thread; its address, and what stops it."""
-    settings = Settings(port=0, data=str(data), engine="fake", model="fake", **changes)
-    room = FakeRoom(slow=lambda _: time.sleep(0.03))
-    server = server_of(settings, Desk(data, lambda: room, handlers=handlers_of(settings)))
-    made = bound(settings)
-    thread = Thread(target=server.run, kwargs={"sockets": [made]}, daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        server.should_exit = True
-        thread.join(30)
-        made.close()
-
-    return url_of(settings, made), stop
 
 
 @pytest.fixture(scope="module")
