@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test check format demo bench train clean
+.PHONY: help install test check slow format demo bench train clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -48,13 +48,16 @@ install: $(VENV)/.installed $(CELLPROFILER)/dopaint-requirements.txt $(CP_MEASUR
 test: install  ## install, then the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"
 
-check: install  ## what CI runs: format, lint, types, import contracts, audit of the dependencies, all tests
+check: install  ## what CI runs: format, lint, types, import contracts, audit of the dependencies, the tests of `make test`
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python deploy/audit.py
-	$(PYTEST)
+	$(PYTEST) -m "not slow"
+
+slow: install  ## the tests that take longer than ten seconds each (hours on 2 cores: kills, hostile requests, short trainings, Chromium)
+	$(PYTEST) -m slow
 
 format: install  ## write the format and the safe lint fixes
 	$(BIN)/ruff format .
