@@ -1,7 +1,8 @@
 """Normalising, selecting, sub-profile scoring, mAP, Harmony and scores of labels: ours beside pycytominer, a pandas
 loop, copairs, harmony-pytorch, harmonypy and scikit-learn.
 
-    python benchmarks/scoring.py [--full] [--only TASK ...] [--harmonypy PYTHON]     table, then one JSON line
+    python benchmarks/scoring.py [--full] [--only TASK ...] [--harmonypy PYTHON] [--no-memory]
+                                                                                 table, then one JSON line
 
 Same seeded inputs for both sides, one warm-up on a small table, one thread for BLAS; seconds are of the processor
 (`process_time`, all threads together), so that other work on the machine does not count. `--full` takes the sizes of
@@ -58,6 +59,7 @@ WARM: dict[str, tuple[int, ...]] = {
     "scores": (100, 10),
 }
 NOWHERE = float("nan")
+MEMORY = True  # measure memory too, in a second run
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:
@@ -65,6 +67,8 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:
     start = time.process_time()
     answer = work()
     seconds = time.process_time() - start
+    if not MEMORY:
+        return answer, seconds, NOWHERE
     tracemalloc.start()
     work()
     peak = tracemalloc.get_traced_memory()[1] / 2**20
@@ -243,7 +247,10 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the sizes of the goals (needs about 20 GiB of memory)")
     parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS), help="some of the tasks")
     parser.add_argument("--harmonypy", default="", help="an interpreter that can import harmonypy")
+    parser.add_argument("--no-memory", action="store_true", help="one run of each side: seconds only")
     chosen = parser.parse_args()
+    global MEMORY
+    MEMORY = not chosen.no_memory
     warnings.simplefilter("ignore")
     rows: list[dict[str, Any]] = []
     with threadpool_limits(1):
