@@ -44,7 +44,7 @@ def grainy_pictures() -> tuple[np.ndarray, np.ndarray, TrainingData, IntensitySc
     """Scene and its variance [24, 2, 64, 64] in camera units; the same with noise as training data."""
     rng = np.random.default_rng(3)
     scene = 0.25 + 0.15 * ndimage.gaussian_filter(rng.standard_normal((24, 2, 64, 64)), (0, 0, 1.2, 1.2)) / 0.2
-    scene = np.clip(scene, 0.06, 0.6)
+    scene = ndimage.gaussian_filter(np.clip(scene, 0.06, 0.6), (0, 0, 1.0, 1.0))  # optics blur the kinks of the limits
     variance = 2e-5 + 9e-4 * scene
     camera = scene + np.sqrt(variance) * rng.standard_normal(scene.shape)
     scale = IntensityScale(("A",), ("DNA", "ER"), np.full((1, 2), 0.05), np.full((1, 2), 0.65))
